@@ -29,9 +29,9 @@ def cli(run: Invocation, model: str | None) -> None:
     """Show the disk space of each version and of other data.
 
     The total is what `du -s` shows for the store.  OWN is the disk space that only this version uses, SHARED
-    what other versions use too; FREES is about what removing the version, and then gc, frees.  FORM is `file`
-    for versions whose files programs can open, `deltas` for versions stored as differences from others, and
-    `packed` for others.
+    what other versions use too; FREES is about how much more a gc frees if the version is removed before.
+    FORM is `file` for versions whose files programs can open, `deltas` for versions stored as differences
+    from others, and `packed` for others.
     """
     with run.store() as store:
         found = store.storage(model)

@@ -38,8 +38,8 @@ class StorageVersion:
     #: How it is stored: `file`: as files that programs open; `deltas`: some of its chunks as deltas against
     #: other chunks; `packed`: in packs, without deltas.
     form: Form = "packed"
-    frees_bytes: int = 0  #: About how many bytes removing it, and then `gc`, would free.
-    #: About how many bytes `gc --thin` would free, which keeps a rollback target as deltas, not as files.
+    frees_bytes: int = 0  #: About how many bytes more `gc` would free if it was removed before.
+    #: About how many bytes more `gc --thin` would free, which keeps a rollback target only as deltas.
     thin_frees_bytes: int = 0
 
 
