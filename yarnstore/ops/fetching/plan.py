@@ -74,6 +74,10 @@ class DownloadPlan:
 NOTHING = DownloadPlan([], np.empty(0, "S32"))
 
 
+# How many indexes of packs of this size, 200 KB each, are held for each connection.
+_READ_AHEAD = 4
+_SMALL_INDEX_ROWS = 4096
+
 # Returns the partial download of a file, by its key and its largest size in bytes.
 KeptAt: TypeAlias = Callable[[str, int], Kept]
 # An index and the mirror that sent it.
@@ -177,8 +181,11 @@ def _delta_index_limit(delta: DeltaPack) -> int:
 def _iter_indexes(
     backend: SourceSet, packs: Sequence[tuple[RemotePack, int]], connections: int, kept: KeptAt | None
 ) -> Iterator[tuple[RemotePack, _Read]]:
-    """Each pack with its index, of so many bytes at most, in order; no more than `connections` are held at a
-    time."""
+    """Each pack with its index, of so many bytes at most, in order.
+
+    No more than `connections` are read at a time, and no more are held, except after a small one: then some
+    are read ahead, so that threads seldom wait for each other.
+    """
     jobs: queue.SimpleQueue[tuple[RemotePack, int, Future[_Read]] | None] = queue.SimpleQueue()
 
     def work() -> None:
@@ -194,17 +201,21 @@ def _iter_indexes(
         # Daemon threads, unlike those of a pool, so that an interrupt does not wait for a stalled server.
         threading.Thread(target=work, name="yarnstore-index", daemon=True).start()
     running: deque[tuple[RemotePack, Future[_Read]]] = deque()
+    most = threads
     try:
         for pack, limit_bytes in packs:
-            if len(running) >= threads:
-                first, index = running.popleft()
-                yield first, index.result()
+            while len(running) >= most:
+                first, future = running.popleft()
+                read = future.result()
+                is_small = read is None or len(read[0]) <= _SMALL_INDEX_ROWS
+                most = threads * (_READ_AHEAD if is_small else 1)
+                yield first, read
             future = Future[_Read]()
             running.append((pack, future))
             jobs.put((pack, limit_bytes, future))
         while running:
-            first, index = running.popleft()
-            yield first, index.result()
+            first, future = running.popleft()
+            yield first, future.result()
     finally:
         for _ in range(threads):
             jobs.put(None)
