@@ -5,7 +5,7 @@ An adapter, tokenizer or projector names its base model in `requires`.  Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -84,22 +84,26 @@ def plan_together(now: Requirements, choices: Mapping[str, Sequence[Build]]) -> 
 
     Each model starts at its newest choice.  While a requirement is not met, one of its two models goes to an
     older choice, in the end to its installed version: the one that is needed, if an older one fits, else the
-    one that needs it.  Then models go to newer choices that fit the rest.
+    one that needs it; so do models that can never move, since they need each other.  Then models go to newer
+    choices that fit the rest.
     """
     allowed = {model: list(builds) for model, builds in choices.items() if builds}
     while True:
-        chosen = _fitting(now, allowed)
-        order = _order(now, chosen)
-        stuck = chosen.keys() - set(order)
+        chosen = _lowered(now, allowed)
+        stuck = chosen.keys() - set(_order(now, chosen))
         if not stuck:
             break
-        for model in stuck:  # each needs another one to move first
-            del allowed[model]
+        for model in stuck:  # each needs another one to move first; an older choice may not
+            allowed[model].remove(chosen[model])
+            if not allowed[model]:
+                del allowed[model]
+    chosen = _raised(now, choices, chosen)
     plan = now.moved(chosen.values())
-    return JointPlan(plan, _groups(order, (now, plan)))
+    return JointPlan(plan, _groups(_order(now, chosen), (now, plan)))
 
 
-def _fitting(now: Requirements, allowed: Mapping[str, list[Build]]) -> dict[str, Build]:
+def _lowered(now: Requirements, allowed: Mapping[str, list[Build]]) -> dict[str, Build]:
+    """Return choices that fit each other, not always the newest ones."""
     chosen = {model: builds[0] for model, builds in allowed.items()}
 
     def older(model: str) -> list[Build]:
@@ -126,18 +130,31 @@ def _fitting(now: Requirements, allowed: Mapping[str, list[Build]]) -> dict[str,
         else:
             lower(needing, older(needing))
         plan = now.moved(chosen.values())
-    raised = True
-    while raised:
-        raised = False
-        for model, builds in sorted(allowed.items()):
-            for build in builds:
-                if build is chosen.get(model):
-                    break
-                if not plan.conflict(build):
-                    chosen[model], raised = build, True
-                    plan = now.moved(chosen.values())
-                    break
     return chosen
+
+
+def _raised(
+    now: Requirements, choices: Mapping[str, Sequence[Build]], chosen: Mapping[str, Build]
+) -> dict[str, Build]:
+    """Return the same with newer choices for models for which one fits the others and can be moved to."""
+    found = dict(chosen)
+    while True:
+        plan = now.moved(found.values())
+        for model, build in _iter_newer(choices, found):
+            better = {**found, model: build}
+            if not plan.conflict(build) and len(_order(now, better)) == len(better):
+                found = better
+                break
+        else:
+            return found
+
+
+def _iter_newer(
+    choices: Mapping[str, Sequence[Build]], chosen: Mapping[str, Build]
+) -> Iterator[tuple[str, Build]]:
+    for model, builds in sorted(choices.items()):
+        for build in builds[: builds.index(chosen[model]) if model in chosen else len(builds)]:
+            yield model, build
 
 
 def _order(now: Requirements, chosen: Mapping[str, Build]) -> list[str]:

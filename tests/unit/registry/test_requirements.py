@@ -63,6 +63,25 @@ def test_models_that_need_each_other_stay_since_neither_can_move_first() -> None
     assert found == ({"a": "1.0.0", "b": "1.0.0"}, ())
 
 
+def test_models_that_need_each_other_move_to_older_versions_that_do_not() -> None:
+    now = Requirements(installed(a="1.0.0", b="1.0.0", c="1.0.0"), {})
+    newest = build("a", "3.0.0", "b@^3"), build("b", "3.0.0", "a@^3"), build("c", "3.0.0", "a@^3")
+    older = [build(model, "2.0.0") for model in MODELS]
+    assert plan(now, *newest, *older)[0] == dict.fromkeys(MODELS, "2.0.0")
+    old = build("a", "1.2.0"), build("b", "1.2.0")
+    assert plan(now, *newest[:2], *old)[0] == {"a": "1.2.0", "b": "1.2.0", "c": "1.0.0"}
+
+
+def test_what_needs_the_older_version_of_a_circle_moves_to_its_newest() -> None:
+    now = Requirements(installed(a="1.0.0", b="1.0.0", c="1.0.0"), {})
+    builds = [
+        *(build("a", "3.0.0", "b@>=2"), build("a", "2.0.0")),
+        *(build("b", "3.0.0", "c@^3"), build("b", "2.0.0")),
+        *(build("c", "3.0.0", "b@^3"), build("c", "2.0.0")),
+    ]
+    assert plan(now, *builds)[0] == {"a": "3.0.0", "b": "2.0.0", "c": "2.0.0"}
+
+
 def test_models_that_do_not_need_each_other_are_groups_of_their_own() -> None:
     now = Requirements(installed(a="1.0.0", b="1.0.0", c="1.0.0"), NEEDS_1)
     builds = [build("a", "1.1.0", "b@^1"), build("b", "1.1.0"), build("c", "2.0.0")]
@@ -102,3 +121,6 @@ def test_a_plan_fits_and_nothing_moves_before_what_it_needs(
             assert spec.admits(other.variant, other.version)  # what it needs has moved before it
         state = state.moved([moved[model]])
     assert dict(state.versions) == dict(found.requirements.versions)
+    for model, newer in choices.items():
+        for each in newer[: newer.index(moved[model]) if model in moved else None]:
+            assert needs_of_build(each) or found.requirements.conflict(each)  # it could move further
