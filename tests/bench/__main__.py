@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.bench import operations, tables, updates, ways
 from tests.bench.report import Report, machine
-from tests.bench.workload import made_model, minilm
+from tests.bench.workload import made_model, magika, minilm, reshaped_model
 
 _DOCS = Path(__file__).resolve().parents[2] / "docs"
 _PATHS = ("--against", "--out", "--peer-python", "--work")
@@ -73,8 +73,9 @@ def _measure(args: argparse.Namespace, report: Report, work: Path) -> None:
         ways.ways_table(report, work)
     if "updates" in args.only:
         updates.updates_table(report, work)
-    if "sizes" in args.only and real:
-        tables.sizes_table(report, real, work)
+    if "sizes" in args.only:
+        for model in filter(None, (real, reshaped_model(work), magika())):
+            tables.sizes_table(report, model, work, goals=model is real)
     if "startup" in args.only:
         tables.startup_table(report, work)
     if "scale" in args.only:

@@ -236,7 +236,8 @@ def _deltas_table(report: Report, found: PairTiming, whole: tuple[int, float, fl
     report.add(Table("deltas", "Deltas and whole files", columns, rows, notes, bars, "MB"), lines)
 
 
-def sizes_table(report: Report, model: Model, work: Path) -> None:
+def sizes_table(report: Report, model: Model, work: Path, *, goals: bool) -> None:
+    """Add the disk space of the versions of a model; with `goals`, also times, and what it may be."""
     found = space.at_rest(model, work)
     one = found.one_bytes
     rows: list[tuple[str, ...]] = []
@@ -253,7 +254,7 @@ def sizes_table(report: Report, model: Model, work: Path) -> None:
         for n, (step, goal) in enumerate(zip(steps, space.GOALS[policy], strict=False)):
             what = f"update to {step.version}" if n else f"install of {step.version}"
             add(f"{policy}: {what}", step.disk_bytes, f"{goal:.2f}", step.result_s, step.process_s)
-            if step.disk_bytes > goal * one:
+            if goals and step.disk_bytes > goal * one:
                 report.over.append(f"disk space of {policy} after the {what}")
     notes = (
         "Disk space of a store after each command, in blocks as `du` counts them, with hard-linked files "
@@ -263,9 +264,13 @@ def sizes_table(report: Report, model: Model, work: Path) -> None:
         "`result` is the time that the command reports; `process` includes start-up and the work after the "
         "result: encoding older versions as deltas against the installed one.",
     )
-    columns = ("what", "MB", "of one version", "goal", "result", "process")
+    columns: tuple[str, ...] = ("what", "MB", "of one version", "goal", "result", "process")
     title = f"Disk space of all versions of {model.name}"
-    report.add(Table("sizes", title, columns, rows, notes, tuple(bars), "× one version"), found)
+    key = "sizes"
+    if not goals:
+        key, notes = f"sizes-{model.name}", (model.note, *notes[:2])
+        columns, rows = columns[:3], [row[:3] for row in rows]
+    report.add(Table(key, title, columns, rows, notes, tuple(bars), "× one version"), found)
 
 
 def startup_table(report: Report, work: Path) -> None:

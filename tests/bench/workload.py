@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from fixtures.made import finetune_bf16, make_bf16
 from tests.support.models import model_path
+from tests.support.reshaped import fine_tuned, made, renamed, safetensors
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Model:
     name: str
     file: str
     versions: dict[str, Path]
+    note: str = ""  # what a table says of it
 
     def weights(self, version: str) -> Path:
         return self.versions[version] / self.file
@@ -39,6 +41,31 @@ def real_model(name: str, file: str, *versions: str) -> Model | None:
 def minilm() -> Model | None:
     """all-MiniLM-L6-v2 in bf16: base, full fine-tune, and what came after."""
     return real_model("minilm-bf16", "model.safetensors", "1.0.0", "1.1.0", "1.2.0")
+
+
+def magika() -> Model | None:
+    """Google's classifier of files in ONNX, trained again for each version."""
+    model = real_model("magika-onnx", "model.onnx", "3.0.0", "3.1.0", "3.3.0")
+    note = "Each version was trained again: the weights of two versions are unrelated, in a registry too."
+    return replace(model, note=note) if model else None
+
+
+def reshaped_model(work: Path) -> Model:
+    """A new generated bf16 model, fine-tuned twice, each time with all names and their order changed."""
+    first = made(layers=8, width=448, vocabulary=6000)
+    second = fine_tuned(first)
+    found = {"1.0.0": first, "1.1.0": renamed(second), "1.2.0": renamed(fine_tuned(second, seed=7), seed=8)}
+    name = "made-bf16-renamed"
+    model = Model(
+        name,
+        "model.safetensors",
+        {version: work / name / version for version in found},
+        "Each version is a full fine-tune of the one before; all tensors have other names, in another order.",
+    )
+    for version, folder in model.versions.items():
+        folder.mkdir(parents=True)
+        model.weights(version).write_bytes(safetensors(found[version]))
+    return model
 
 
 def made_model(work: Path, size_gb: float, versions: tuple[str, ...] = ("1.0.0", "1.1.0")) -> Model:

@@ -168,7 +168,7 @@ def test_bytes_that_are_not_what_was_promised(ystore: Ystore, registry: Path) ->
 
 def test_a_store_of_a_newer_format_is_incompatible(ystore: Ystore, tmp_home: Path, made_models: Path) -> None:
     tmp_home.mkdir()
-    (tmp_home / "format").write_text("yarnstore-store/4\n")
+    (tmp_home / "format").write_text("yarnstore-store/5\n")
     told = ystore("import", made_models / "phi-3-mini" / "1.0.0", "a@1.0.0")
     assert told.code == 6
     assert "update yarnstore" in told.err

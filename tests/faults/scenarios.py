@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.reshaped import fine_tuned, made, renamed, safetensors
+from tests.support.reshaped import as_type, fine_tuned, made, renamed, safetensors
 from tests.support.stores import (
     MODEL,
     VERSIONS,
@@ -106,10 +106,11 @@ def _thin_policy(*versions: str) -> Callable[[Site], None]:
 
 
 def _reshaped(site: Site) -> None:
-    """Two versions, each with its files, whose weights have other names and another order."""
+    """Two versions, each with its files, whose weights have other names, another order and another type."""
     weights = made(layers=1, width=192, vocabulary=600)
+    newer = as_type(renamed(fine_tuned(weights)), "<f2")
     with site.store() as store:
-        for version, content in zip(VERSIONS, (weights, renamed(fine_tuned(weights))), strict=False):
+        for version, content in (("1.0.0", weights), ("1.1.0", newer)):
             source = site.source(version, _RESHAPED)
             source.mkdir(parents=True)
             (source / "model.safetensors").write_bytes(safetensors(content))
@@ -123,6 +124,7 @@ def _thin_reshaped(site: Site) -> object:
         done = store.gc(keep=3, thin=_RESHAPED, grace_s=0)
     size = sum(path.stat().st_size for path in (site.home / "files").iterdir())
     assert views(site) == 1
+    assert (site.home / "format").read_text() == "yarnstore-store/4\n"
     assert sum(path.stat().st_size for path in (site.home / "packs").iterdir()) < 0.3 * size
     for version in VERSIONS[:2]:
         assert_serves(site.home, site, version, _RESHAPED)

@@ -26,6 +26,7 @@ _FALSE = "tests/faults/test_false_witness.py"
 _LOST = "tests/faults/test_nothing_is_lost.py"
 _SYNCED = "tests/faults/test_crash.py::test_everything_is_synced_before_it_counts"
 _SLIM = "tests/unit/ops/copies/test_slim.py"
+_OLDER = "tests/unit/ops/copies/test_older_versions.py"
 _PROOF = "tests/unit/ops/copies/test_proof.py::test_a_sound_file_is_not_deleted_for_a_damaged_pack"
 _HELD = "tests/unit/store/test_held.py"
 
@@ -254,6 +255,18 @@ MUTANTS = (
         "            layout.rely_on_files()\n",
         "            fsio.sync_dir(layout.files)\n",
         (f"{_SLIM}::test_a_store_has_format_2_before_its_first_pack_goes",),
+    ),
+    Mutant(
+        "a pack with encoding 5 in a store that earlier releases open",
+        "            folder.before_mapped()\n",
+        "            pass\n",
+        (f"{_OLDER}::test_a_store_has_format_4_before_a_pack_that_needs_it",),
+    ),
+    Mutant(
+        "format 2 in place of a later one",
+        "            if self.format not in STORE_FORMATS[STORE_FORMATS.index(wanted) :]:\n",
+        "            if wanted:\n",
+        (f"{_OLDER}::test_two_processes_that_raise_the_format_end_with_the_later_one",),
     ),
     Mutant(
         "imports without a second copy",

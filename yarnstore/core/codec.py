@@ -48,9 +48,10 @@ class Encoding(IntEnum):
     TRANSPOSED = 7
 
 
-# Those that a store does not contain, since earlier releases cannot read them.
-NOT_STORED: Final = frozenset({Encoding.DELTA_MAPPED, Encoding.DELTA_DEFLATED, Encoding.TRANSPOSED})
-DELTAS: Final = frozenset({Encoding.DELTA_PLANES, Encoding.DELTA_ZSTD}) | NOT_STORED
+# Those that a store does not contain: one needs a zlib that makes the publisher's bytes, the other a whole
+# tensor of another version (docs/decisions/0041).
+NOT_STORED: Final = frozenset({Encoding.DELTA_DEFLATED, Encoding.TRANSPOSED})
+DELTAS: Final = frozenset({Encoding.DELTA_PLANES, Encoding.DELTA_ZSTD, Encoding.DELTA_MAPPED}) | NOT_STORED
 
 ZSTD_LEVEL = 3
 # An encoding that saves less than this is not used: decoding would cost more than the bytes saved.

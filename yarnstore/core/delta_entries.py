@@ -45,7 +45,7 @@ def encode_pair(
                 most = MAPPED_PAYS_SHARE * entry.stored_bytes
 
     plain_bytes = None
-    if _has_plain_delta(pair):
+    if element is pair.base_element or "float" not in (element.kind, pair.base_element.kind):
         entry = make_delta_entry(chunk_id, data, base_id, base, element)
         plain_bytes = len(data) if entry is None else entry.stored_bytes
         take(entry)
@@ -56,13 +56,12 @@ def encode_pair(
 
 
 def make_stored_delta(pair: Pair, data: Buffer, base: Buffer) -> Entry | None:
-    """Return the delta of a pair for a store, proven; None if it saves too little.  Raises: IntegrityError.
+    """Return the smallest delta of a pair for a store, proven; None if it saves too little.
 
-    `data` and `base` are the bytes of the chunks.
+    `data` and `base` are the bytes of the chunks.  Raises: IntegrityError.
     """
-    if not _has_plain_delta(pair):
-        return None
-    return make_delta_entry(pair.chunk.chunk_id, data, pair.base_id, base, pair.chunk.element)
+    entries, _ = encode_pair(pair, data, base, len(data))
+    return entries[-1] if entries else None
 
 
 def make_stored_entry(pair: Pair, data: Buffer, base: Buffer) -> Entry:
@@ -75,9 +74,3 @@ def make_stored_entry(pair: Pair, data: Buffer, base: Buffer) -> Entry:
         return delta  # a whole chunk would take more
     whole = make_entry(pair.chunk.chunk_id, data, pair.chunk.element)
     return whole if delta is None or whole.stored_bytes <= delta.stored_bytes else delta
-
-
-def _has_plain_delta(pair: Pair) -> bool:
-    """Whether the numbers of a pair can be subtracted as they are."""
-    element, other = pair.chunk.element, pair.base_element
-    return element is other or "float" not in (element.kind, other.kind)

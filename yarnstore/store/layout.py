@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,10 @@ if TYPE_CHECKING:
 STORE_FORMAT = b"yarnstore-store/1\n"
 # The format of a store with chunks that are only in a materialised file.
 FILES_FORMAT = b"yarnstore-store/2\n"
-STORE_FORMATS = (STORE_FORMAT, FILES_FORMAT)
+# The format of a store that may have such chunks, and entries of encoding 5 in its packs.  3 is that of a
+# moved store's old folder (`store/moved`).
+MAPPED_FORMAT = b"yarnstore-store/4\n"
+STORE_FORMATS = (STORE_FORMAT, FILES_FORMAT, MAPPED_FORMAT)
 DEFAULT_LOCK_TIMEOUT_S = 60.0
 _FOLDERS = (
     *("packs", "manifests", "files", "views", "models", "registries", "tmp", "trash"),
@@ -67,6 +70,7 @@ class PackFolder(msgspec.Struct, frozen=True):
     packs: Path
     tmp: Path
     memory: Memory | None = None  # of an operation that reads the indexes several times
+    before_mapped: Callable[[], None] | None = None  # called before a pack with encoding 5 is published
 
     def pack(self, pack: PackId) -> Path:
         return self.packs / f"{pack.hex}.pack"
@@ -116,7 +120,7 @@ class StoreLayout(msgspec.Struct, frozen=True):
 
     @property
     def pack_folder(self) -> PackFolder:
-        return PackFolder(self.root / "packs", self.tmp, self.memory)
+        return PackFolder(self.root / "packs", self.tmp, self.memory, self.allow_mapped)
 
     @property
     def tmp(self) -> Path:
@@ -214,9 +218,9 @@ class StoreLayout(msgspec.Struct, frozen=True):
             return True
         check_not_moved(self.root)
         name, _, major = found.decode("ascii", "replace").strip().partition("/")
-        if name == "yarnstore-store" and re.fullmatch("[0-9]{1,4}", major) and int(major) > 3:
+        if name == "yarnstore-store" and re.fullmatch("[0-9]{1,4}", major) and int(major) > 4:
             raise IncompatibleError(
-                f"the store at {self.root} is in format {major}; this release uses formats up to 3",
+                f"the store at {self.root} is in format {major}; this release uses formats up to 4",
                 hint="update yarnstore to read it, or use another store (YSTORE_HOME)",
             )
         raise FormatError(
@@ -233,16 +237,32 @@ class StoreLayout(msgspec.Struct, frozen=True):
 
     @property
     def relies_on_files(self) -> bool:
-        """Whether chunks may be only in a materialised file: the store has format 2."""
+        """Whether chunks may be only in a materialised file: the store has format 2 or a later one."""
+        return self.format in (FILES_FORMAT, MAPPED_FORMAT)
+
+    @property
+    def format(self) -> bytes:
+        """The content of `format`; empty if it cannot be read."""
         try:
-            return fsread.read_bytes(self.root / "format", 256) == FILES_FORMAT
+            return fsread.read_bytes(self.root / "format", 256)
         except (NotFoundError, StorageError, FormatError):
-            return False
+            return b""
 
     def rely_on_files(self) -> None:
         """Set format 2, before a chunk is only in a materialised file.  Raises: StorageError."""
-        if not self.relies_on_files:
-            fsio.write_atomic(self.root / "format", FILES_FORMAT, tmp_dir=self.tmp)
+        self._raise_format(FILES_FORMAT)
+
+    def allow_mapped(self) -> None:
+        """Set format 4, before a pack has an entry of encoding 5.  Raises: StorageError."""
+        self._raise_format(MAPPED_FORMAT)
+
+    def _raise_format(self, wanted: bytes) -> None:
+        """Set a format unless the store has it or a later one."""
+        if self.format in STORE_FORMATS[STORE_FORMATS.index(wanted) :]:
+            return
+        with lock.hold_folder(self.root / "packs"):  # another process may set a later one
+            if self.format not in STORE_FORMATS[STORE_FORMATS.index(wanted) :]:
+                fsio.write_atomic(self.root / "format", wanted, tmp_dir=self.tmp)
 
     @contextlib.contextmanager
     def shared(self, *, damaged: bool = False) -> Iterator[None]:

@@ -21,7 +21,7 @@ from yarnstore.store import fsio, fsread, held, native
 from yarnstore.store.filepath import Path
 from yarnstore.store.hashed import digest_of, has_record, note_hashed
 from yarnstore.store.kernel import exchange
-from yarnstore.store.layout import FILES_FORMAT, StoreLayout
+from yarnstore.store.layout import FILES_FORMAT, STORE_FORMAT, StoreLayout
 from yarnstore.store.moved import LEADS_ON, MOVED_FROM, MOVED_TO, old_folder, read_path, target_of
 
 # In place of `format` in an incomplete copy, which no release accepts as a store.
@@ -109,7 +109,9 @@ class StoreCopy:
         self._sync()
         fsio.write_atomic(self.target / MOVED_FROM, os.fsencode(self.source), tmp_dir=tmp)
         fsio.write_atomic(self.source / MOVED_TO, os.fsencode(self.target), tmp_dir=self.source / "tmp")
-        data = FILES_FORMAT if self._held else fsread.read_bytes(self.source / "format", 256)
+        data = fsread.read_bytes(self.source / "format", 256)
+        if self._held and data == STORE_FORMAT:
+            data = FILES_FORMAT
         fsio.write_atomic(self.target / "format", data, tmp_dir=tmp)
 
     def switch(self, root: Path) -> Path:

@@ -13,7 +13,7 @@ from typing import Self, TypeAlias
 
 from blake3 import blake3
 
-from yarnstore.core.codec import decode_entry
+from yarnstore.core.codec import Encoding, decode_entry
 from yarnstore.core.digest import PackId
 from yarnstore.core.index import PackIndex, encode_index
 from yarnstore.core.limits import KIB, MIB, PACK_TARGET_BYTES
@@ -140,6 +140,8 @@ class PackSizer:
 
 def _publish(folder: PackFolder, file: fsio.NewFile, index: PackIndex) -> PackIndex:
     with file:
+        if folder.before_mapped is not None and (index.encodings == Encoding.DELTA_MAPPED).any():
+            folder.before_mapped()
         fsio.ensure_dir(folder.packs)
         file.publish(folder.pack(index.pack))
     write_index(folder, index)

@@ -48,10 +48,15 @@ def test_the_format_is_raised_once_and_opens(tmp_path: Path) -> None:
     assert (layout.root / "format").read_bytes() == b"yarnstore-store/2\n"
     layout.ensure()
     assert layout.relies_on_files
+    layout.allow_mapped()
+    assert layout.exists()
+    assert layout.relies_on_files
+    layout.rely_on_files()
+    assert layout.format == b"yarnstore-store/4\n"
 
 
 @pytest.mark.parametrize(
-    "data", [b"yarnstore-store/4\n", b"yarnstore-store/17", b"yarnstore-store/9999\nmore\n"[:21]]
+    "data", [b"yarnstore-store/5\n", b"yarnstore-store/17", b"yarnstore-store/9999\nmore\n"[:21]]
 )
 def test_a_newer_store_is_refused_by_name(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "format").write_bytes(data)

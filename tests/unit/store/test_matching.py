@@ -140,14 +140,6 @@ def test_a_mapped_base_leaves_a_small_difference(
     old: Callable[[], Weights], new: Callable[[], Weights], most: float, tmp_path: Path
 ) -> None:
     assert delta_share(tmp_path, one_file(old()), one_file(new())) < most
-    # A store has none of the new encoding, and is as a whole one.
-    with Store.open(tmp_path / "home") as store:
-        encodings = {
-            entry.encoding
-            for path in (store.home / "packs").glob("*.pack")
-            for _, entry in iter_entries(path)
-        }
-        assert Encoding.DELTA_MAPPED not in encodings
     raw = json.loads((tmp_path / "registry" / "registry.json").read_text())
     listed = raw["models"]["m"]["versions"]
     assert listed["1.1.0"]["mapped_deltas"]

@@ -174,7 +174,7 @@ def _store(session: Session) -> Iterator[Check]:
         return
     if there:
         installed = plural(len(session.refs.installed_models()), "model")
-        form = 2 if layout.relies_on_files else 1
+        form = layout.format.decode("ascii").strip().partition("/")[2]
         yield Check("store", "ok", f"{layout.root}, format {form}, {installed} installed")
     else:
         yield Check("store", "ok", f"{layout.root}: does not exist yet; the first fetch or import creates it")

@@ -39,7 +39,7 @@ from yarnstore.store import fsio, fsread, hashed, held, trash
 from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.filepath import Path
 from yarnstore.store.files import has_file, materialise
-from yarnstore.store.layout import FILES_FORMAT, file_name
+from yarnstore.store.layout import MAPPED_FORMAT, file_name
 from yarnstore.store.packs import PackWriter, rebuild_index
 from yarnstore.store.places import manifest_chunks
 from yarnstore.store.verify import iter_sound
@@ -127,8 +127,8 @@ class _Repairer(RecordRepairer):
         self._find_held()
         if found.bad_format:
             self._keep(layout.root / "format")
-            # Chunks may be only in files, where older releases would not find them.
-            fsio.write_atomic(layout.root / "format", FILES_FORMAT, tmp_dir=layout.tmp)
+            # Packs and files may have what older releases would not find, or not read.
+            fsio.write_atomic(layout.root / "format", MAPPED_FORMAT, tmp_dir=layout.tmp)
             self.done.append("format: rewritten")
         for path in found.bad_uses:
             size = fsread.sum_sizes([path])

@@ -262,7 +262,7 @@ class _Transfer:
         """Return the verified bytes of a chunk of the store.  Raises: IntegrityError."""
         return self._chunks.read_base(chunk_id, depth=0)
 
-    def _readable_by_all(self, entry: Entry, data: Buffer) -> Entry:
+    def _for_stores(self, entry: Entry, data: Buffer) -> Entry:
         """Encode a delta that is not for stores as another one, or whole if that does not save half of it."""
         if entry.encoding == Encoding.TRANSPOSED:
             return make_entry(entry.chunk_id, data)
@@ -273,7 +273,7 @@ class _Transfer:
 
     def hand_on(self, entry: Entry, data: Buffer, *, too_deep: bool, is_wanted: bool = True) -> None:
         """Hand on an entry with its verified bytes: into files, else into a pack, where it is stored whole
-        if its base is `too_deep`, and encoded again if older releases could not read it.  One that is not
+        if its base is `too_deep`, and encoded again if stores do not have its encoding.  One that is not
         wanted is only counted."""
         with self._lock:
             if is_wanted and entry.chunk_id in self._came:
@@ -286,7 +286,7 @@ class _Transfer:
         elif too_deep:
             kept = make_entry(entry.chunk_id, data)
         elif entry.encoding in NOT_STORED:
-            kept = self._readable_by_all(entry, data)
+            kept = self._for_stores(entry, data)
         self._put(_Came(kept, entry.stored_bytes, is_wanted))
 
     def lacks(self, chunk_id: bytes) -> bool:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.reshaped import (
     Files,
+    as_type,
     fine_tuned,
     fused,
+    int8_per_channel,
     made,
     one_file,
+    pruned,
     renamed,
     sharded,
+    stepped,
     with_layer,
     with_rows,
 )
 from yarnstore import Store
+from yarnstore.store import lock
 from yarnstore.store.chunks import ChunkStore
-from yarnstore.store.layout import StoreLayout
+from yarnstore.store.filepath import Path as StorePath
+from yarnstore.store.layout import FILES_FORMAT, MAPPED_FORMAT, StoreLayout
 
 OLD = made(layers=3, width=320, vocabulary=3000)
 TUNED = fine_tuned(OLD)
@@ -33,6 +42,12 @@ RESHAPED = {
     "rows in front": (lambda: one_file(OLD), lambda: one_file(with_rows(TUNED, 9))),
     "fused": (lambda: one_file(OLD), lambda: one_file(fused(TUNED))),
     "all of them": (lambda: one_file(OLD), lambda: one_file(renamed(fused(with_rows(TUNED, 9))))),
+    "another type": (lambda: one_file(OLD), lambda: one_file(as_type(OLD, "<f2"))),
+    "renamed, another type": (lambda: one_file(OLD), lambda: one_file(as_type(renamed(TUNED), "<f2"))),
+    "narrower": (lambda: one_file(as_type(OLD, "<f4")), lambda: one_file(OLD)),
+    "quantised": (lambda: one_file(int8_per_channel(OLD)), lambda: one_file(int8_per_channel(TUNED))),
+    "single steps": (lambda: one_file(OLD), lambda: one_file(stepped(OLD))),
+    "pruned": (lambda: one_file(OLD), lambda: one_file(pruned(OLD))),
 }
 
 
@@ -140,3 +155,65 @@ def test_what_thin_frees_is_known_before(name: str, world: World) -> None:
         assert told < freed + 0.05 * world.size("1.0.0")
         if name == "renamed":
             assert abs(told - freed) < 0.05 * freed
+
+
+def test_a_store_has_format_4_before_a_pack_that_needs_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Earlier releases refuse it then."""
+    world.publish(one_file(OLD), one_file(as_type(OLD, "<f2")))
+    with world.open() as store:
+        store.checkout("m@1.0.0")
+        store.checkout("m@1.1.0", wait=False)
+        layout, formats = StoreLayout(store.home), list[bytes]()
+        assert layout.format == FILES_FORMAT
+
+        def spied(call: Callable[..., None]) -> Callable[..., None]:
+            def spy(name: str, target: str, **more: object) -> None:
+                if str(target).endswith(".pack"):
+                    formats.append(layout.format)
+                call(name, target, **more)
+
+            return spy
+
+        for name in ("rename", "replace", "link"):
+            monkeypatch.setattr(os, name, spied(getattr(os, name)))
+        store.gc(grace_s=0)
+        assert formats
+        assert set(formats) == {MAPPED_FORMAT}
+        assert store.fsck().problems == []
+
+
+def test_a_mapped_delta_that_comes_into_a_pack_stays_one(world: World) -> None:
+    world.publish(one_file(OLD), one_file(as_type(OLD, "<f2")))
+    with world.open() as store:
+        store.checkout("m@1.0.0")
+        store.fetch("m@1.1.0")
+        assert packs_bytes(store) < 0.01 * world.size("1.1.0")
+        assert StoreLayout(store.home).format == MAPPED_FORMAT
+        store.remove_registry("here")
+        store.checkout("m@1.1.0")
+        for version in world.contents:
+            world.check(store, version)
+        assert store.fsck().problems == []
+    moved = world.root / "moved"
+    with Store.open(world.root / "home") as store:
+        store.move(moved)
+    assert StoreLayout(moved).format == MAPPED_FORMAT
+
+
+def test_two_processes_that_raise_the_format_end_with_the_later_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = StoreLayout(tmp_path / "home")
+    layout.ensure()
+    whole = lock.hold_folder
+
+    def late(folder: StorePath) -> contextlib.AbstractContextManager[None]:
+        monkeypatch.setattr(lock, "hold_folder", whole)
+        layout.allow_mapped()  # by another one, after this one had found format 1
+        return whole(folder)
+
+    monkeypatch.setattr(lock, "hold_folder", late)
+    layout.rely_on_files()
+    assert layout.format == MAPPED_FORMAT
