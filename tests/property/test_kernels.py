@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.property.chunks import NAMES, bodies, successors
 from tests.support.kernels import ALL, c_kernels, encodings_with
+from yarnstore.core.digest import Buffer
 from yarnstore.core.encodings import (
     BLOCKS,
     ELEMENTS,
@@ -206,6 +207,29 @@ def test_every_width_of_shuffles_gives_the_same_sparse_streams(
             if kernels is c_kernels() and wrong != values:
                 with pytest.raises(ValueError, match="as many values"):
                     kernels.sparse_join(mask, wrong, length)
+    assert results[0] == results[-1]
+
+
+@built
+@pytest.mark.parametrize("offset", [1, 2, 3, 31, 63])
+@pytest.mark.parametrize("count", [0, 5, 33, 511, 577, 2001])
+def test_buffers_may_begin_anywhere(shuffles: int, offset: int, count: int) -> None:
+    def placed(data: Buffer) -> memoryview:
+        return memoryview(bytearray(offset) + bytes(data))[offset:]
+
+    rng = np.random.default_rng(count + offset)
+    base = placed((rng.integers(120, 130, count, np.uint16) << 7).astype("<u2").tobytes() + b"x")
+    data = placed(rng.bytes(len(base)))
+    sparse = placed((rng.integers(0, 256, count) * (rng.random(count) < 0.3)).astype(np.uint8).tobytes())
+    results = []
+    for kernels in ALL:
+        streams, cuts = kernels.delta_split(data, base, ELEMENTS["bf16"], Keys(121, 128, whole=True))
+        parts = [*map(placed, streams), placed(data[2 * count :])]
+        joined = kernels.delta_join(parts, base, len(data), ELEMENTS["bf16"], Keys(121, 128, whole=True))
+        assert bytes(joined) == data, shuffles
+        mask, values = map(placed, kernels.sparse_split(sparse))
+        assert bytes(kernels.sparse_join(mask, values, count)) == sparse, shuffles
+        results.append(([*map(bytes, streams)], cuts, bytes(mask), bytes(values)))
     assert results[0] == results[-1]
 
 
