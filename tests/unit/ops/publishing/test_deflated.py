@@ -202,6 +202,20 @@ def test_an_import_does_not_compress_again_what_it_stores(tmp_path: Path) -> Non
         assert file.chunk_list()[1].max() <= CHUNK_MAX_BYTES
 
 
+@pytest.mark.parametrize("name", MADE)
+def test_auto_finds_the_compressed_file_that_a_fine_tune_is_of(name: str, tmp_path: Path) -> None:
+    registry, file = tmp_path / "registry", tmp_path / name
+    for model, values in {"other": np.flip(OLD), "m": OLD}.items():
+        file.write_bytes(MADE[name](values))
+        Store.publish(file, f"{model}@1.0.0", registry=registry)
+    file.write_bytes(MADE[name](NEW))
+    Store.publish(file, "tuned@1.0.0", registry=registry, base="auto")
+    raw = json.loads((registry / "registry.json").read_text())
+    deltas = raw["models"]["tuned"]["versions"]["1.0.0"][BASED]
+    assert {item["base_model"] for item in deltas} == {"m"}
+    assert sum(item["size_bytes"] for item in deltas) < 0.3 * file.stat().st_size
+
+
 def test_a_fine_tune_under_another_id_is_a_difference_of_its_numbers_too(tmp_path: Path) -> None:
     old, new = MADE["m.bin.gz"](OLD), MADE["m.bin.gz"](NEW)
     registry = publish(tmp_path, "m.gz", old)
