@@ -2,8 +2,9 @@
 
 A verified chunk is written into the files that contain it at once, and into a pack only if a pack is needed
 as well.  An interrupted draft is kept under a name that the next run finds.  Its bytes are not trusted:
-chunks of an earlier run are hashed before they are used, and `store/files` reads and hashes the whole file
-before it gets its name.  docs/decisions/0017-files-from-arriving-chunks.md has the reasons.
+chunks of an earlier run are hashed before they are used, and all of the file is read back and hashed before
+`store/files` gives it its name: what is written without a gap while more arrives, the rest afterwards.
+docs/decisions/0017-files-from-arriving-chunks.md has the reasons.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from yarnstore.errors import IntegrityError, StorageError
 from yarnstore.store import fsio, fsread, lock
 from yarnstore.store.disk import disk_bytes
 from yarnstore.store.filepath import Path
-from yarnstore.store.files import READ_WINDOW, UNFINISHED, has_file, missing_files
+from yarnstore.store.files import READ_WINDOW, UNFINISHED, Hashed, has_file, missing_files
 from yarnstore.store.layout import StoreLayout, file_name
 from yarnstore.store.open_files import pread_exact
 from yarnstore.store.pipeline import ordered_map
@@ -48,6 +49,7 @@ class Draft:
         self._offsets = np.cumsum(self._lengths) - self._lengths
         # For each position in the file's chunk list: whether the chunk is written.
         self.placed = np.zeros(len(self.ids), bool)
+        self.hashed = Hashed()
         self.file = file
         self.target = target
 
@@ -81,6 +83,7 @@ class Draft:
 
         numbers = np.flatnonzero(written).tolist()
         self.placed[:] = False
+        self.hashed = Hashed()
         sound = ordered_map(is_sound, numbers, window=READ_WINDOW)
         for n, good in zip(numbers, sound, strict=True):
             self.placed[n] = good
@@ -95,6 +98,20 @@ class Draft:
             self.placed[n] = True
         return bool(self.placed[n])
 
+    def hash_next(self) -> bool:
+        """Read the first chunk back that is not in `hashed`, if it is written, and add it; return whether it
+        was.  For one thread.
+        """
+        n = self.hashed.count
+        if n == len(self.ids) or not self.placed[n]:
+            return False
+        # A chunk that cannot be read is left to `materialise`, which says so.
+        with contextlib.suppress(IntegrityError, StorageError):
+            offset, length = int(self._offsets[n]), int(self._lengths[n])
+            self.hashed.add(pread_exact(self.target.fileno(), self.target.path, offset, length))
+            return True
+        return False
+
 
 class _Table:
     """The places of chunks in several drafts, by id."""
@@ -105,6 +122,7 @@ class _Table:
         ids = np.concatenate([NO_IDS, *(draft.ids for draft in drafts)])
         order = np.argsort(ids, kind="stable")
         self._ids: Ids = ids[order]
+        self._order = order
         counts = [len(draft.ids) for draft in drafts]
         self._draft = np.repeat(np.arange(len(drafts)), counts)[order]
         self._position = np.concatenate([np.empty(0, np.int64), *(np.arange(count) for count in counts)])[
@@ -123,6 +141,11 @@ class _Table:
         rows = range(first, last)
         places = [(self._drafts[int(self._draft[row])], int(self._position[row])) for row in rows]
         return places, bool(self._needs_pack[first:last].any())
+
+    def position(self, chunk_id: bytes) -> int:
+        """Return the first place of a chunk among those of all drafts; their number if it has none."""
+        row = int(find_ids(self._ids, np.array([chunk_id], "S32"))[0])
+        return int(self._order[row]) if row >= 0 else len(self._order)
 
     def has(self, wanted: Ids) -> NDArray[np.bool_]:
         """Return for each wanted chunk whether drafts contain it, and no other file does."""
@@ -211,6 +234,18 @@ class Drafts:
         places, needs_pack = self._table.places(chunk_id)
         placed = [draft.put(n, data) for draft, n in places]
         return bool(placed) and all(placed) and not needs_pack and not self._packs_too
+
+    def position(self, chunk_id: bytes) -> int:
+        """Return where the drafts contain a chunk first, for sorting: draft after draft, each from its
+        beginning; others come last.
+        """
+        return self._table.position(chunk_id)
+
+    def hash_next(self) -> bool:
+        """Hash a chunk of a draft that is written up to there; return False if there is none.  For one
+        thread, whatever others `put`.
+        """
+        return any(draft.hash_next() for draft in self._drafts.values())
 
     def for_packs(self, wanted: Ids) -> NDArray[np.bool_]:
         """Return for each wanted chunk whether packs need it: for a file without a draft, or for all."""

@@ -87,17 +87,31 @@ def check_whole(file: ManifestFile, got: Sha256) -> None:
         raise IntegrityError(file.path, expected=str(file.sha256), got=str(got))
 
 
+class Hashed:
+    """The SHA-256 of the first `count` chunks of a file."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.sha256 = hashlib.sha256()
+
+    def add(self, data: Buffer) -> None:
+        """Hash the next chunk."""
+        self.sha256.update(data)
+        self.count += 1
+
+
 def write_content(
     chunks: ChunkStore,
     file: ManifestFile,
     target: fsio.NewFile,
     on_bytes: OnBytes,
     placed: NDArray[np.bool_] | None = None,
+    hashed: Hashed | None = None,
 ) -> None:
     """Write a file and hash it meanwhile.
 
     `placed`, of shape (chunks of the file,), is true for chunks that the target has already, which are read
-    back.
+    back unless they are `hashed`.
 
     Raises: IntegrityError if a chunk is damaged (all such chunks are then in `chunks.bad`), or if the whole
     does not match the manifest.
@@ -107,30 +121,32 @@ def write_content(
     offsets = list(accumulate(lengths, initial=0))
     there = None if placed is None else placed.tolist()
     rows: list[int] | None = chunks.table.find(ids).tolist() if len(ids) > 1 else None
-    sha256 = hashlib.sha256()
+    start, sha256 = (hashed.count, hashed.sha256.copy()) if hashed else (0, hashlib.sha256())
 
-    def read(n: int) -> tuple[Buffer, FileRange | None] | IntegrityError:
+    def bring(n: int) -> Buffer | IntegrityError:
         try:
             if there is not None and there[n]:
-                return pread_exact(target.fileno(), target.path, offsets[n], lengths[n]), None
+                return pread_exact(target.fileno(), target.path, offsets[n], lengths[n])
             chunk_id = id_bytes(ids, n)
             row = chunks.row_of(chunk_id) if rows is None else rows[n]
-            return read_chunk(chunks, file, chunk_id, row, lengths[n])
+            data, place = read_chunk(chunks, file, chunk_id, row, lengths[n])
         except IntegrityError as error:
             return error
+        # Here, and not where it is hashed, since that thread is what the others wait for.
+        _write(chunks, target, offsets[n], data, place)
+        return data
 
     fault: IntegrityError | None = None
+    if start:
+        on_bytes(offsets[start])
     # The generator is not bound to a name, so that an error ends its threads before target and packs are
     # closed.
-    for n, found in enumerate(ordered_map(read, range(len(ids)), window=READ_WINDOW)):
+    for found in ordered_map(bring, range(start, len(ids)), window=READ_WINDOW):
         if isinstance(found, IntegrityError):
             fault = fault or found
         elif fault is None:
-            data, place = found
-            sha256.update(data)
-            if there is None or not there[n]:
-                _write(chunks, target, offsets[n], data, place)
-            on_bytes(len(data))
+            sha256.update(found)
+            on_bytes(len(found))
     if fault is not None:
         raise fault
     check_whole(file, Sha256(sha256.digest()))
@@ -157,15 +173,16 @@ def materialise(
     on_bytes: OnBytes,
     target: fsio.NewFile | None = None,
     placed: NDArray[np.bool_] | None = None,
+    hashed: Hashed | None = None,
 ) -> None:
-    """Make a file in `files/`, from chunks or from a `target` that has those `placed` (`write_content`);
-    after an error the caller owns the target.
+    """Make a file in `files/`, from chunks or from a `target` that has those `placed` and `hashed`
+    (`write_content`); after an error the caller owns the target.
 
     Raises: IntegrityError, StorageError.
     """
     with contextlib.nullcontext(target) if target else fsio.NewFile(layout.tmp, UNFINISHED) as new:
         fsio.ensure_dir(layout.files)
-        write_content(chunks, file, new, on_bytes, placed)
+        write_content(chunks, file, new, on_bytes, placed, hashed)
         path = layout.file(file)
         new.publish(path, mode=file_mode(file), sync_folder=False)
     if has_record(file.size_bytes) and (found := fsread.stat_or_none(path)) is not None:

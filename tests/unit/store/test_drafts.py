@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.small_stores import manifest_of, noise, write_packs
 from tests.support.stores import assert_whole, make_site
-from yarnstore.core.digest import ChunkId, Sha256
+from yarnstore.core.digest import Buffer, ChunkId, Sha256
 from yarnstore.core.manifest import Manifest, ManifestFile, pack_chunk_list
 from yarnstore.errors import IntegrityError, StorageError
 from yarnstore.ops.fetching.fetch import ensure_version
@@ -57,7 +57,7 @@ def begun(layout: StoreLayout, drafts: Drafts, *, packed: list[bytes]) -> tuple[
 def finish(layout: StoreLayout, file: ManifestFile, draft: Draft) -> bytes:
     told: list[int] = []
     with ChunkStore(layout) as chunks:
-        materialise(layout, chunks, file, told.append, draft.target, draft.placed)
+        materialise(layout, chunks, file, told.append, draft.target, draft.placed, draft.hashed)
     assert sum(told) == file.size_bytes
     return layout.file(file).read_bytes()
 
@@ -126,6 +126,70 @@ def test_a_draft_that_went_wrong_is_no_file(layout: StoreLayout) -> None:
         assert not has_file(layout, file)
         draft.check()
         assert draft.placed.tolist() == [False, True, True, True, True, True, True]
+
+
+def test_a_draft_is_hashed_as_far_as_it_is_written(layout: StoreLayout) -> None:
+    with Drafts(layout) as drafts:
+        _, file = begun(layout, drafts, packed=CHUNKS[4:])
+        draft = drafts.find(file)
+        assert draft is not None
+        counts = []
+        for n in (1, 0, 3, 2):  # the third chunk stands twice
+            drafts.put(ChunkId.of(CHUNKS[n]).raw, CHUNKS[n])
+            while drafts.hash_next():
+                pass
+            counts.append(draft.hashed.count)
+        assert counts == [0, 2, 2, 5]
+        assert draft.hashed.sha256.digest() == Sha256.of(b"".join(FILE[:5])).raw
+        # What was hashed is not read again, the rest comes from the store.
+        assert finish(layout, file, draft) == b"".join(FILE)
+    assert leftovers(layout) == []
+
+
+def test_a_draft_that_is_hashed_can_be_finished_after_a_failure(layout: StoreLayout) -> None:
+    with Drafts(layout) as drafts:
+        _, file = begun(layout, drafts, packed=[])
+        for data in CHUNKS[:-1]:
+            drafts.put(ChunkId.of(data).raw, data)
+        assert drafts.hash_next()
+        draft = drafts.find(file)
+        assert draft is not None
+        with pytest.raises(IntegrityError):
+            finish(layout, file, draft)
+        drafts.put(ChunkId.of(CHUNKS[-1]).raw, CHUNKS[-1])
+        assert finish(layout, file, draft) == b"".join(FILE)
+
+
+def test_what_was_hashed_before_it_was_found_damaged_does_not_count(layout: StoreLayout) -> None:
+    with Drafts(layout) as drafts:
+        _, file = begun(layout, drafts, packed=CHUNKS)
+        for data in CHUNKS:
+            drafts.put(ChunkId.of(data).raw, data)
+        draft = drafts.find(file)
+        assert draft is not None
+        draft.target.write_at(100, b"\0wrong\0")
+        while drafts.hash_next():
+            pass
+        assert draft.hashed.count == len(FILE)
+        with pytest.raises(IntegrityError):
+            finish(layout, file, draft)
+        draft.check()
+        assert draft.hashed.count == 0
+        assert finish(layout, file, draft) == b"".join(FILE)
+
+
+def test_a_draft_that_cannot_be_read_is_hashed_no_further(layout: StoreLayout) -> None:
+    with Drafts(layout) as drafts:
+        _, file = begun(layout, drafts, packed=CHUNKS)
+        for data in CHUNKS:
+            drafts.put(ChunkId.of(data).raw, data)
+        draft = drafts.find(file)
+        assert draft is not None
+        os.truncate(draft.target.path, len(CHUNKS[0]))
+        assert drafts.hash_next()
+        assert not drafts.hash_next()
+        draft.check()
+        assert finish(layout, file, draft) == b"".join(FILE)
 
 
 def test_what_is_empty_is_removed_and_takes_no_more(layout: StoreLayout) -> None:
@@ -255,8 +319,20 @@ def _drop(draft: Draft) -> bool:
     return True
 
 
-def test_a_version_whose_draft_went_wrong_gets_those_chunks_again(tmp_path: Path) -> None:
+def test_a_version_whose_draft_went_wrong_gets_those_chunks_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     site = make_site(tmp_path)
+    real, damaged = Draft.put, set()
+
+    def put(draft: Draft, n: int, data: Buffer) -> bool:
+        if n == 0 and draft.file.path not in damaged:  # the disk has other bytes than were written
+            damaged.add(draft.file.path)
+            draft.target.write_at(0, bytes(len(data)))
+            draft.placed[0] = True
+        return real(draft, n, data)
+
+    monkeypatch.setattr(Draft, "put", put)
     with site.store() as store:
         with contextlib.ExitStack() as stack:
             told: list[Progress] = []
@@ -267,14 +343,9 @@ def test_a_version_whose_draft_went_wrong_gets_those_chunks_again(tmp_path: Path
             offer = lookup(session, Spec.parse("phi-3-mini@1.0.0"))
             found, manifest, brought = ensure_version(session, offer, chunks, drafts=drafts)
             assert brought.chunks
-            damaged = 0
-            for file in manifest.files:
-                draft = drafts.find(file)
-                if draft is not None:
-                    assert draft.placed.all()
-                    draft.target.write_at(0, b"\0wrong\0")
-                    damaged += 1
-            assert damaged == 2
+            found_drafts = [draft for file in manifest.files if (draft := drafts.find(file))]
+            assert all(draft.placed.all() for draft in found_drafts)
+            assert len(found_drafts) == len(damaged) == 2
             make_whole(session, manifest, found, chunks, drafts)
             written = [event.bytes_done for event in told if event.phase == "write"]
             assert written[-1] == max(written) == manifest.size_bytes

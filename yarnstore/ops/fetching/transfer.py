@@ -18,7 +18,7 @@ import numpy as np
 from yarnstore.backends import SourceSet
 from yarnstore.core.codec import NOT_STORED, Encoding, decode_entry, make_delta_entry, make_entry
 from yarnstore.core.digest import Buffer
-from yarnstore.core.index import find_ids
+from yarnstore.core.index import find_ids, id_bytes
 from yarnstore.core.limits import DELTA_DEPTH_LIMIT
 from yarnstore.core.pack import Entry
 from yarnstore.errors import BackendError, IntegrityError, NotFoundError
@@ -124,7 +124,7 @@ class _Transfer:
         self._depths = chunks.table.depths()
         self._transposer = Transposer(chunks.read_manifest, self.read_base)
         self.failed: set[RemotePack] = set()
-        self._pending: deque[Run | Relay] = deque([*plan.relays, *plan.runs])
+        self._pending: deque[Run | Relay] = deque([*plan.relays, *self._ordered(plan.runs)])
         self._spool = Spool(backend, chunks.folder.tmp, lambda: self.is_stopped)
         self._wanted = plan.wanted
         self._index_sources = plan.index_sources
@@ -153,10 +153,19 @@ class _Transfer:
             self._threads.append(thread)
             thread.start()
 
+    def _ordered(self, runs: list[Run]) -> list[Run]:
+        """Return the runs as they lie in the drafts, so that the hash of a file can follow them."""
+        drafts = self._drafts
+        if drafts is None:
+            return runs
+        return sorted(runs, key=lambda run: drafts.position(id_bytes(run.ids, 0) if len(run.ids) else b""))
+
     def entries(self) -> Iterator[_Came]:
-        """Yield verified entries as they arrive.  Raises: the first worker's error."""
+        """Yield verified entries as they arrive; hash drafts meanwhile.  Raises: a worker's first error."""
         running = len(self._threads)
         while running:
+            while self._drafts is not None and self._out.empty() and self._drafts.hash_next():
+                pass
             item = self._out.get()
             if item is None:
                 running -= 1

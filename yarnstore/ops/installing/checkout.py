@@ -245,7 +245,7 @@ def _finish_draft(
 ) -> None:
     before = meter.done
     try:
-        materialise(session.layout, chunks, file, meter.add, draft.target, draft.placed)
+        materialise(session.layout, chunks, file, meter.add, draft.target, draft.placed, draft.hashed)
     except IntegrityError:
         meter.add(before - meter.done)
         if chunks.bad:

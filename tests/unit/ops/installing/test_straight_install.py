@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from tests.support.fine_tunes import MODEL, SIZE, World, tune, weights
+from yarnstore.core.digest import Buffer
 from yarnstore.errors import BackendError
 from yarnstore.ops.fetching import transfer
 from yarnstore.registry.policies import Retention
+from yarnstore.store import packs
+from yarnstore.store.drafts import Draft
 from yarnstore.store.layout import StoreLayout
 
 PACK_SLACK_BYTES = SIZE // 100
@@ -100,6 +104,29 @@ def test_an_interrupted_install_goes_on_with_its_draft(world: World, monkeypatch
     assert draft.exists()
     assert world.store.checkout(f"{MODEL}@1.0.0").download_bytes == all_bytes - sum(came)
     assert not draft.exists()
+    world.check("1.0.0")
+
+
+def test_chunks_are_requested_as_they_lie_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Packs are listed by their names, so that the hash of the file could otherwise not follow."""
+    monkeypatch.setattr(packs, "PACK_TARGET_BYTES", SIZE // 3)
+    world = World(tmp_path)
+    world.publish("1.0.0", weights(1, 2 * SIZE), deltas=0)
+    world.connect()
+    real: Callable[[Draft, int, Buffer], bool] = Draft.put
+    placed: list[int] = []
+
+    def put(draft: Draft, n: int, data: Buffer) -> bool:
+        placed.append(n)
+        return real(draft, n, data)
+
+    monkeypatch.setattr(Draft, "put", put)
+    world.store.settings = msgspec.structs.replace(world.store.settings, connections=1)
+    world.store.checkout(f"{MODEL}@1.0.0")
+    assert len(list((world.root / "registry" / "packs").glob("*.pack"))) == 12
+    assert placed == list(range(12))
     world.check("1.0.0")
 
 
