@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Self
 
 import numpy as np
@@ -24,12 +24,24 @@ from yarnstore.core.limits import CHUNK_MIN_BYTES
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.errors import IntegrityError, StorageError
 from yarnstore.store import fsio, fsread, lock
+from yarnstore.store.chunks import ChunkStore
 from yarnstore.store.disk import disk_bytes
 from yarnstore.store.filepath import Path
-from yarnstore.store.files import READ_WINDOW, UNFINISHED, Hashed, has_file, missing_files
+from yarnstore.store.files import (
+    READ_WINDOW,
+    UNFINISHED,
+    Hashed,
+    has_file,
+    missing_files,
+    read_chunk,
+    write_chunk,
+)
 from yarnstore.store.layout import StoreLayout, file_name
 from yarnstore.store.open_files import pread_exact
 from yarnstore.store.pipeline import ordered_map
+
+# Whether a chunk will be `put`, or was.
+IsComing = Callable[[bytes], bool]
 
 # The suffix of a draft in `tmp/`, after the file's future name in `files/`.
 DRAFT = ".draft"
@@ -98,19 +110,25 @@ class Draft:
             self.placed[n] = True
         return bool(self.placed[n])
 
-    def hash_next(self) -> bool:
-        """Read the first chunk back that is not in `hashed`, if it is written, and add it; return whether it
-        was.  For one thread.
-        """
+    def hash_next(self, chunks: ChunkStore, is_coming: IsComing) -> bool:
+        """See `Drafts.hash_next`.  Raises: StorageError if a chunk cannot be written."""
         n = self.hashed.count
-        if n == len(self.ids) or not self.placed[n]:
+        if n == len(self.ids):
             return False
-        # A chunk that cannot be read is left to `materialise`, which says so.
-        with contextlib.suppress(IntegrityError, StorageError):
-            offset, length = int(self._offsets[n]), int(self._lengths[n])
-            self.hashed.add(pread_exact(self.target.fileno(), self.target.path, offset, length))
-            return True
-        return False
+        offset, length, chunk_id = int(self._offsets[n]), int(self._lengths[n]), id_bytes(self.ids, n)
+        try:
+            if self.placed[n]:
+                self.hashed.add(pread_exact(self.target.fileno(), self.target.path, offset, length))
+                return True
+            if is_coming(chunk_id):
+                return False
+            data, place = read_chunk(chunks, self.file, chunk_id, chunks.row_of(chunk_id), length)
+        except (IntegrityError, StorageError):
+            return False  # `materialise` reads it again, and says what is wrong
+        write_chunk(chunks, self.target, offset, data, place)
+        self.placed[n] = True
+        self.hashed.add(data)
+        return True
 
 
 class _Table:
@@ -241,11 +259,14 @@ class Drafts:
         """
         return self._table.position(chunk_id)
 
-    def hash_next(self) -> bool:
-        """Hash a chunk of a draft that is written up to there; return False if there is none.  For one
-        thread, whatever others `put`.
+    def hash_next(self, chunks: ChunkStore, is_coming: IsComing) -> bool:
+        """Hash the next chunk of a draft: one that is written, or one that the store has and that is not
+        coming, which is then written.  Return False if there is none.  For one thread, whatever others
+        `put`.
+
+        Raises: StorageError.
         """
-        return any(draft.hash_next() for draft in self._drafts.values())
+        return any(draft.hash_next(chunks, is_coming) for draft in self._drafts.values())
 
     def for_packs(self, wanted: Ids) -> NDArray[np.bool_]:
         """Return for each wanted chunk whether packs need it: for a file without a draft, or for all."""

@@ -133,7 +133,7 @@ def write_content(
         except IntegrityError as error:
             return error
         # Here, and not where it is hashed, since that thread is what the others wait for.
-        _write(chunks, target, offsets[n], data, place)
+        write_chunk(chunks, target, offsets[n], data, place)
         return data
 
     fault: IntegrityError | None = None
@@ -152,10 +152,13 @@ def write_content(
     check_whole(file, Sha256(sha256.digest()))
 
 
-def _write(
+def write_chunk(
     chunks: ChunkStore, target: fsio.NewFile, offset: int, data: Buffer, place: FileRange | None
 ) -> None:
-    """Write a chunk that was read from `place`, and share its blocks with that file if possible."""
+    """Write a chunk that was read from `place`, and share its blocks with that file if possible.
+
+    Raises: StorageError.
+    """
     if place is None:
         target.write_at(offset, data)
         return

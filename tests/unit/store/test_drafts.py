@@ -128,6 +128,13 @@ def test_a_draft_that_went_wrong_is_no_file(layout: StoreLayout) -> None:
         assert draft.placed.tolist() == [False, True, True, True, True, True, True]
 
 
+def hash_all(layout: StoreLayout, drafts: Drafts, *, coming: list[bytes]) -> None:
+    ids = {ChunkId.of(data).raw for data in coming}
+    with ChunkStore(layout) as chunks:
+        while drafts.hash_next(chunks, ids.__contains__):
+            pass
+
+
 def test_a_draft_is_hashed_as_far_as_it_is_written(layout: StoreLayout) -> None:
     with Drafts(layout) as drafts:
         _, file = begun(layout, drafts, packed=CHUNKS[4:])
@@ -136,8 +143,7 @@ def test_a_draft_is_hashed_as_far_as_it_is_written(layout: StoreLayout) -> None:
         counts = []
         for n in (1, 0, 3, 2):  # the third chunk stands twice
             drafts.put(ChunkId.of(CHUNKS[n]).raw, CHUNKS[n])
-            while drafts.hash_next():
-                pass
+            hash_all(layout, drafts, coming=CHUNKS)
             counts.append(draft.hashed.count)
         assert counts == [0, 2, 2, 5]
         assert draft.hashed.sha256.digest() == Sha256.of(b"".join(FILE[:5])).raw
@@ -146,14 +152,43 @@ def test_a_draft_is_hashed_as_far_as_it_is_written(layout: StoreLayout) -> None:
     assert leftovers(layout) == []
 
 
+def test_chunks_that_do_not_come_are_taken_from_the_store_meanwhile(layout: StoreLayout) -> None:
+    with Drafts(layout) as drafts:
+        _, file = begun(layout, drafts, packed=[CHUNKS[0], CHUNKS[2], CHUNKS[5]])
+        draft = drafts.find(file)
+        assert draft is not None
+        counts = []
+        for n in (3, 1, 4):
+            drafts.put(ChunkId.of(CHUNKS[n]).raw, CHUNKS[n])
+            hash_all(layout, drafts, coming=[CHUNKS[n] for n in (1, 3, 4)])
+            counts.append(draft.hashed.count)
+        assert counts == [1, 5, 7]
+        assert draft.placed.all()
+        assert finish(layout, file, draft) == b"".join(FILE)
+
+
+def test_a_chunk_that_nobody_has_does_not_stop_the_others(layout: StoreLayout) -> None:
+    with Drafts(layout) as drafts:
+        _, file = begun(layout, drafts, packed=[])
+        drafts.put(ChunkId.of(CHUNKS[0]).raw, CHUNKS[0])
+        hash_all(layout, drafts, coming=[])
+        draft = drafts.find(file)
+        assert draft is not None
+        assert draft.hashed.count == 1
+        for data in CHUNKS[1:]:
+            drafts.put(ChunkId.of(data).raw, data)
+        assert finish(layout, file, draft) == b"".join(FILE)
+
+
 def test_a_draft_that_is_hashed_can_be_finished_after_a_failure(layout: StoreLayout) -> None:
     with Drafts(layout) as drafts:
         _, file = begun(layout, drafts, packed=[])
         for data in CHUNKS[:-1]:
             drafts.put(ChunkId.of(data).raw, data)
-        assert drafts.hash_next()
+        hash_all(layout, drafts, coming=CHUNKS)
         draft = drafts.find(file)
         assert draft is not None
+        assert draft.hashed.count == len(FILE) - 1
         with pytest.raises(IntegrityError):
             finish(layout, file, draft)
         drafts.put(ChunkId.of(CHUNKS[-1]).raw, CHUNKS[-1])
@@ -168,8 +203,7 @@ def test_what_was_hashed_before_it_was_found_damaged_does_not_count(layout: Stor
         draft = drafts.find(file)
         assert draft is not None
         draft.target.write_at(100, b"\0wrong\0")
-        while drafts.hash_next():
-            pass
+        hash_all(layout, drafts, coming=CHUNKS)
         assert draft.hashed.count == len(FILE)
         with pytest.raises(IntegrityError):
             finish(layout, file, draft)
@@ -186,8 +220,8 @@ def test_a_draft_that_cannot_be_read_is_hashed_no_further(layout: StoreLayout) -
         draft = drafts.find(file)
         assert draft is not None
         os.truncate(draft.target.path, len(CHUNKS[0]))
-        assert drafts.hash_next()
-        assert not drafts.hash_next()
+        hash_all(layout, drafts, coming=CHUNKS)
+        assert draft.hashed.count == 1
         draft.check()
         assert finish(layout, file, draft) == b"".join(FILE)
 

@@ -164,7 +164,7 @@ class _Transfer:
         """Yield verified entries as they arrive; hash drafts meanwhile.  Raises: a worker's first error."""
         running = len(self._threads)
         while running:
-            while self._drafts is not None and self._out.empty() and self._drafts.hash_next():
+            while self._drafts is not None and self._out.empty() and self._hash_next(self._drafts):
                 pass
             item = self._out.get()
             if item is None:
@@ -173,6 +173,9 @@ class _Transfer:
                 raise item
             else:
                 yield item
+
+    def _hash_next(self, drafts: Drafts) -> bool:
+        return drafts.hash_next(self._chunks, self.is_wanted)
 
     def stop(self) -> None:
         self._stopped.set()
