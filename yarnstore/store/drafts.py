@@ -261,8 +261,8 @@ class Drafts:
 
     def hash_next(self, chunks: ChunkStore, is_coming: IsComing) -> bool:
         """Hash the next chunk of a draft: one that is written, or one that the store has and that is not
-        coming, which is then written.  Return False if there is none.  For one thread, whatever others
-        `put`.
+        coming, which is then written.  Returns whether a draft had one.  For one thread, whatever
+        others `put`.
 
         Raises: StorageError.
         """
