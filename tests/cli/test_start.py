@@ -41,7 +41,7 @@ STORE = {
     *names(
         "yarnstore.store", "access filepath folders fsio fsread growing hashed kernel layout lock opentree"
     ),
-    *names("yarnstore.store", "moved native paths provenance refs trash views"),
+    *names("yarnstore.store", "moved native paths patience provenance refs trash views"),
 }
 # What reads the cached index of a registry that lists the model.
 REGISTRY = {

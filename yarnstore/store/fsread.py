@@ -25,12 +25,12 @@ from yarnstore.progress import format_sizes
 from yarnstore.store import folders, native
 from yarnstore.store.filepath import Path
 from yarnstore.store.native import AnyPath
+from yarnstore.store.patience import BUSY
 
 _SHARED = stat.S_ISGID | stat.S_IWGRP
 
-# Errors of Windows: ERROR_SHARING_VIOLATION, ERROR_LOCK_VIOLATION, ERROR_ACCESS_DENIED.
+# Errors of Windows: ERROR_SHARING_VIOLATION, ERROR_LOCK_VIOLATION.
 _SHARING = (32, 33)
-_ACCESS_DENIED = 5
 
 _MOVE = "move it elsewhere, then run this again"
 _FREE_SPACE = "free some space on that disk"
@@ -73,7 +73,7 @@ def is_in_use(error: StorageError) -> bool:
     """Whether an error of a rename or removal says that another program has the file, or one in the folder,
     open: on Windows, also as "access denied".
     """
-    return getattr(error.__cause__, "winerror", None) in (*_SHARING, _ACCESS_DENIED)
+    return getattr(error.__cause__, "winerror", None) in BUSY
 
 
 class _Translating:

@@ -13,8 +13,9 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn
+
+from yarnstore.store.patience import PATIENCE_S, SHORT_S, patiently
 
 assert sys.platform == "win32"  # noqa: S101 - for type checkers, too
 
@@ -30,12 +31,6 @@ FOLDER = os.O_RDONLY
 NONBLOCK = 0
 HAS_DIR_FD = False
 
-# How long a rename or removal is repeated that another program prevents: scanners hold files for seconds.
-_PATIENCE_S = 12.0
-# A folder is held by programs that have a file in it open, usually for long.
-_FOLDER_PATIENCE_S = 1.0
-_FIRST_PAUSE_S = 0.001
-_LONGEST_PAUSE_S = 0.25
 _LOCK_POLL_S = 0.002
 # Locks are on one byte far behind any content, since Windows denies access to what is locked.
 _LOCKED_BYTE = 1 << 62
@@ -60,7 +55,6 @@ _JOB_LIMITS, _JOB_KILL_ON_CLOSE = 9, 0x2000
 # winerror.h
 _ACCESS_DENIED, _SHARING_VIOLATION, _LOCK_VIOLATION = 5, 32, 33
 _HANDLE_EOF, _IO_PENDING = 38, 997
-_BUSY = (_ACCESS_DENIED, _SHARING_VIOLATION, _LOCK_VIOLATION)
 # A file system or an older Windows that does not have the function.
 _UNSUPPORTED = (1, 50, 87, 120, 124)
 
@@ -279,20 +273,6 @@ def drop_cached(fd: int) -> None:
 # --- names -------------------------------------------------------------------------------------
 
 
-def _patiently(act: Callable[[], None], *, within_s: float = _PATIENCE_S) -> None:
-    """Repeat what another program prevents, with growing pauses."""
-    until = time.monotonic() + within_s
-    pause_s = _FIRST_PAUSE_S
-    while True:
-        try:
-            return act()
-        except OSError as error:
-            if error.winerror not in _BUSY or time.monotonic() >= until:
-                raise
-        time.sleep(pause_s)
-        pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
-
-
 def replace(
     old: str | os.PathLike[str],
     new: str | os.PathLike[str],
@@ -325,7 +305,7 @@ def replace(
                 os.chmod(target, stat.S_IWRITE)
         os.replace(source, target)
 
-    _patiently(act, within_s=_FOLDER_PATIENCE_S if is_folder else _PATIENCE_S)
+    patiently(act, longest_s=SHORT_S if is_folder else PATIENCE_S)
 
 
 def _rename_wish(target: str) -> ctypes.Structure:
@@ -364,7 +344,7 @@ def unlink(name: str | os.PathLike[str], *, dir_fd: int | None = None) -> None: 
 
     if os.path.isdir(place) and not os.path.islink(place):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(name))
-    _patiently(act)
+    patiently(act)
 
 
 def remove_tree(name: str | os.PathLike[str], *, dir_fd: int | None = None) -> None:  # noqa: ARG001
@@ -380,7 +360,7 @@ def remove_tree(name: str | os.PathLike[str], *, dir_fd: int | None = None) -> N
             os.rmdir(entry.path)
         else:
             remove_tree(entry.path)
-    _patiently(lambda: os.rmdir(place))
+    patiently(lambda: os.rmdir(place))
 
 
 def link(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from yarnstore.errors import StorageError
-from yarnstore.store import fsio, fsread
+from yarnstore.store import fsio, fsread, patience
 from yarnstore.store.filepath import Path
 
 # The prefix of files that a repair moved aside.
@@ -85,7 +85,8 @@ def empty(trash: Path, now_s: float) -> None:
 
 def _unless_in_use(act: Callable[[], None]) -> bool:
     try:
-        act()
+        with patience.hurried():
+            act()
     except StorageError as error:
         if not fsread.is_in_use(error):
             raise
