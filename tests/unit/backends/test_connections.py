@@ -66,7 +66,7 @@ def test_all_ranges_come_over_one_connection(over: str, tmp_path: Path) -> None:
 
 
 def test_threads_that_read_at_once_have_a_connection_each() -> None:
-    with backend_for(lambda seen: ranged(BODY, seen)) as (backend, server):
+    with backend_for(lambda seen: ranged(BODY, seen), timeouts=Timeouts()) as (backend, server):
         failed = []
         together = threading.Barrier(4)
 
