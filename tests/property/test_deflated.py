@@ -157,6 +157,11 @@ def test_streams_of_every_container_are_found_whole() -> None:
             assert len(inflate(data[stream.offset : stream.end], 1 << 24)) == stream.size
 
 
+def test_a_gzip_file_that_ends_within_its_header_has_no_streams() -> None:
+    content = gzipped(floats(3000).tobytes(), 6)
+    assert all(find_streams(BytesSource(content[:length])) == [] for length in range(20))
+
+
 @quick
 @given(st.sampled_from(["npz", "gzip", "hdf5"]), st.data())
 def test_a_damaged_container_has_streams_within_it_or_none(name: str, data: st.DataObject) -> None:

@@ -105,6 +105,8 @@ def _in_zip(source: Source) -> list[DeflateStream]:
 
 def _in_gzip(source: Source) -> list[DeflateStream]:
     head = source.read(0, _GZIP_LIMIT_HEADER_BYTES)
+    if len(head) < 10:
+        return []
     flags, at = head[3], 10
     if flags & 4:
         at += 2 + int.from_bytes(head[at : at + 2], "little")
