@@ -57,7 +57,8 @@ def test_two_paths(one: str, other: str) -> None:
     ours, theirs = (Path(one), Path(other)), (pathlib.PurePosixPath(one), pathlib.PurePosixPath(other))
     assert (ours[0] == ours[1]) is (theirs[0] == theirs[1])
     assert ours[0] != ours[1] or hash(ours[0]) == hash(ours[1])
-    assert (ours[0] < ours[1]) is (theirs[0] < theirs[1])
+    if theirs[0].is_absolute() is theirs[1].is_absolute():  # else pathlib's order changed in 3.12
+        assert (ours[0] < ours[1]) is (theirs[0] < theirs[1])
     assert str(ours[0] / ours[1]) == str(theirs[0] / theirs[1])
     assert ours[0].is_relative_to(ours[1]) is theirs[0].is_relative_to(theirs[1])
     if theirs[0].is_relative_to(theirs[1]):
