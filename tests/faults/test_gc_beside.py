@@ -206,9 +206,7 @@ os.replace(said.with_suffix(".part"), said)
 _CHILD_S = 2 + 10
 
 
-def test_a_self_check_that_uses_the_store_ends_beside_a_gc_that_waits(
-    site: Site, tmp_path: Path
-) -> None:
+def test_a_self_check_that_uses_the_store_ends_beside_a_gc_that_waits(site: Site, tmp_path: Path) -> None:
     said = tmp_path / "said"
     words = [sys.executable, "-c", _CHILD, str(site.home), str(said)]
     (site.home / "config.toml").write_text(f'[models."{MODEL}"]\nverify_command = {json.dumps(words)}\n')

@@ -11,7 +11,8 @@ import gzip
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, Final, Self
+from functools import partial
+from typing import BinaryIO, Final, Self, TypeVar
 
 from yarnstore.core.limits import KIB, MIB
 from yarnstore.core.names import parse_file_path
@@ -46,17 +47,30 @@ class _Member(tarfile.TarInfo):
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        try:
-            found = super().frombuf(buf, encoding, errors)
-        except tarfile.HeaderError as error:
-            if any(buf):  # tarfile would take a broken header for the end of the archive
-                raise tarfile.ReadError(str(error)) from None
-            raise
-        if found.size < 0 or (found.type in _READ_WHOLE and found.size > _HEADER_LIMIT_BYTES):
-            raise tarfile.ReadError("a header is too large")
-        if found.type == tarfile.GNUTYPE_SPARSE:
-            raise tarfile.ReadError("sparse files are not supported")
-        return found
+        return _checked(partial(super().frombuf, buf, encoding, errors), buf)
+
+    # What releases of 2026, such as Python 3.14.8, read headers by.
+    @classmethod
+    def _frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str, **more: bool) -> Self:
+        return _checked(partial(super()._frombuf, buf, encoding, errors, **more), buf)  # type: ignore[misc, no-any-return]
+
+
+_AnyMember = TypeVar("_AnyMember", bound=tarfile.TarInfo)
+
+
+def _checked(read: Callable[[], _AnyMember], buf: bytes | bytearray) -> _AnyMember:
+    """Return the member of a header.  Raises: tarfile.ReadError for one that is too large or broken."""
+    try:
+        found = read()
+    except tarfile.HeaderError as error:
+        if any(buf):  # tarfile would take a broken header for the end of the archive
+            raise tarfile.ReadError(str(error)) from None
+        raise
+    if found.size < 0 or (found.type in _READ_WHOLE and found.size > _HEADER_LIMIT_BYTES):
+        raise tarfile.ReadError("a header is too large")
+    if found.type == tarfile.GNUTYPE_SPARSE:
+        raise tarfile.ReadError("sparse files are not supported")
+    return found
 
 
 def unpack(
