@@ -74,8 +74,11 @@ def test_what_another_process_changes_is_seen_at_once(own: Running, home: Path) 
 
 def test_an_answer_that_did_not_change_is_not_sent_again(own: Running) -> None:
     for path in ("/models", "/jobs", "/updates", "/openapi.json", "/overview", "/status", "/storage"):
-        first = own.get(path)
-        again = own.get(path, headers={"If-None-Match": first.headers["etag"]})
+        for _ in range(50):  # the space that is free changes as others write to the disk
+            first = own.get(path)
+            again = own.get(path, headers={"If-None-Match": first.headers["etag"]})
+            if again.status_code == 304 or path != "/storage":
+                break
         assert (again.status_code, again.content) == (304, b""), path
         assert again.headers["etag"] == first.headers["etag"]
     own.done(own.post(f"/models/{MODEL}/update", json={}))
