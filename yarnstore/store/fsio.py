@@ -347,13 +347,8 @@ def write_atomic(path: Path, data: Buffer, *, tmp_dir: Path, mode: int = FILE_MO
         if not mode & 0o077:  # a secret must not be readable at any time
             native.set_mode(file.fileno(), file.path, mode)
         file.write(data)
-        for _ in range(_TRIES):
-            ensure_dir(path.parent)
-            with contextlib.suppress(NotFoundError):  # another process removed the folder, which was empty
-                file.publish(path, mode=mode, sync_folder=False)
-                break
-        else:
-            file.publish(path, mode=mode, sync_folder=False)
+        ensure_dir(path.parent)
+        file.publish(path, mode=mode, sync_folder=False)
     with contextlib.suppress(NotFoundError):  # another process removed the file, and then the folder
         sync_dir(path.parent)
 
