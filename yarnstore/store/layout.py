@@ -258,10 +258,11 @@ class StoreLayout(msgspec.Struct, frozen=True):
 
     def _raise_format(self, wanted: bytes) -> None:
         """Set a format unless the store has it or a later one."""
-        if self.format in STORE_FORMATS[STORE_FORMATS.index(wanted) :]:
+        enough = STORE_FORMATS[STORE_FORMATS.index(wanted) :]
+        if self.format in enough:
             return
         with lock.hold_folder(self.root / "packs"):  # another process may set a later one
-            if self.format not in STORE_FORMATS[STORE_FORMATS.index(wanted) :]:
+            if self.format not in enough:
                 fsio.write_atomic(self.root / "format", wanted, tmp_dir=self.tmp)
 
     @contextlib.contextmanager

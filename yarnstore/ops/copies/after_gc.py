@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from yarnstore.core.codec import make_entry
 from yarnstore.core.delta_entries import make_stored_entry
 from yarnstore.core.digest import Sha256
-from yarnstore.core.index import Ids, Ints, distinct_ids, find_ids, id_bytes, index_bytes
+from yarnstore.core.index import Ids, Ints, find_ids, id_bytes, index_bytes
 from yarnstore.core.limits import MIB
 from yarnstore.core.pack import PACK_HEADER_BYTES
 from yarnstore.core.pairing import Pair, chunk_elements
@@ -67,10 +68,7 @@ class AfterGc:
         manifests = space.manifests
         self._filed = {digest for digest in manifests if space.form(digest) == "file"}
         self._with_files = self._filed.intersection(with_files)
-        ids, lengths = manifest_chunks(manifests.values())
-        self._ids = distinct_ids(ids)
-        self._plain = np.zeros(len(self._ids), np.int64)
-        self._plain[find_ids(self._ids, ids)] = lengths
+        self._ids, self._plain = manifest_chunks(manifests.values())
         self._chunks = {
             digest: find_ids(self._ids, manifest_chunks([manifest])[0])
             for digest, manifest in manifests.items()
@@ -119,17 +117,19 @@ class AfterGc:
         packs = int(after.sum() - pack_bytes.sum())
         return self._space.total_bytes + packs + anew_bytes - gone - self._space.unused_files_bytes
 
+    @cached_property
+    def _bytes_with_all(self) -> int:
+        return self.bytes_with(self._chunks.keys())
+
     def frees_bytes(self, digest: Sha256) -> int:
         """Return about how much less the store has after `gc` if this version was removed before."""
-        everything = self._chunks.keys()
-        return max(0, self.bytes_with(everything) - self.bytes_with(everything - {digest}))
+        return max(0, self._bytes_with_all - self.bytes_with(self._chunks.keys() - {digest}))
 
     def thin_frees_bytes(self, digest: Sha256) -> int:
         """Return about how much less the store has after `gc` if this version does not keep its files."""
         if digest not in self._with_files:
             return 0
-        everything = self._chunks.keys()
-        return max(0, self.bytes_with(everything) - self.bytes_with(everything, thin=[digest]))
+        return max(0, self._bytes_with_all - self.bytes_with(self._chunks.keys(), thin=[digest]))
 
     def too_many(
         self, limit_bytes: int, kept: Collection[Sha256], candidates: Sequence[Sha256]

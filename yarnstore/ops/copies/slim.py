@@ -295,7 +295,7 @@ def as_deltas(session: Session, chunks: ChunkStore, ids: Ids, roots: Collection[
     A damaged chunk is left out, for `fsck` to repair.
     """
     elements = chunk_elements(roots)
-    pairs = _installed_pairs(session, chunks, roots, ids)
+    pairs = pairs_of(chunks, ids, _beside_installed(session, roots))
 
     def encode(chunk_id: bytes) -> Entry | None:
         try:
@@ -328,23 +328,27 @@ def _read_plain(chunks: ChunkStore, chunk_id: bytes) -> Buffer | None:
     return None
 
 
-def _installed_pairs(
-    session: Session, chunks: ChunkStore, roots: Collection[Manifest], ids: Ids
-) -> dict[bytes, Pair]:
-    """Return the pairs of the chunks to encode with chunks of the installed version, as far as there are
-    any.
-    """
-    refs = session.refs
+def _beside_installed(session: Session, roots: Collection[Manifest]) -> Iterator[tuple[Manifest, Manifest]]:
+    """Yield each version with the installed one of its model, if that is another."""
     by_digest = {manifest.digest: manifest for manifest in roots}
-    pairs: dict[bytes, Pair] = {}
     for manifest in roots:
-        installed = by_digest.get(refs.installed(manifest.model) or manifest.digest)
-        if installed is None or installed.digest == manifest.digest:
-            continue
+        installed = by_digest.get(session.refs.installed(manifest.model) or manifest.digest)
+        if installed is not None and installed.digest != manifest.digest:
+            yield manifest, installed
+
+
+def pairs_of(
+    chunks: ChunkStore, ids: Ids, versions: Iterable[tuple[Manifest, Manifest]]
+) -> dict[bytes, Pair]:
+    """Return pairs of chunks (ascending), by id, with chunks of the version that stands beside one that has
+    them, as far as there are any.
+    """
+    pairs: dict[bytes, Pair] = {}
+    for manifest, base in versions:
         here, _ = manifest_chunks([manifest])
         wanted = {id_bytes(here, int(n)) for n in np.flatnonzero(find_ids(ids, here) >= 0)} - pairs.keys()
         if wanted:
-            found = find_pairs(manifest, installed, chunks, wanted)
+            found = find_pairs(manifest, base, chunks, wanted)
             pairs.update((pair.chunk.chunk_id, pair) for pair in found)
     return pairs
 

@@ -136,11 +136,7 @@ class Space:
 
     def own_bytes(self, digest: Sha256) -> int:
         """Return the size of the data that only this version uses."""
-        return int(self.table.stored[self._alone(digest)].sum()) + self.own_files_bytes(digest)
-
-    def own_files_bytes(self, digest: Sha256) -> int:
-        """Return the size of the files that only this version has."""
-        return self.files_bytes({digest}, only=True)
+        return int(self.table.stored[self._alone(digest)].sum()) + self.files_bytes({digest}, only=True)
 
     def shared_bytes(self, digest: Sha256) -> int:
         """Return the size of the data that this version shares with others."""

@@ -19,15 +19,14 @@ from yarnstore.core.index import NO_IDS, Ids, PackIndex, find_ids, id_bytes
 from yarnstore.core.limits import DELTA_DEPTH_LIMIT, MIB
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.pack import Entry
-from yarnstore.core.pairing import Pair, chunk_elements
+from yarnstore.core.pairing import chunk_elements
 from yarnstore.errors import DiskFullError, IntegrityError, NotFoundError
-from yarnstore.ops.copies.slim import as_deltas
+from yarnstore.ops.copies.slim import as_deltas, pairs_of
 from yarnstore.ops.session.mark import current_roots
 from yarnstore.ops.session.session import Session
 from yarnstore.registry.versions import precedence
 from yarnstore.store import fsio, fsread, trash
 from yarnstore.store.chunks import ChunkStore, PackReader, load_indexes
-from yarnstore.store.matching import find_pairs
 from yarnstore.store.packs import PackWriter
 from yarnstore.store.pipeline import ordered_map
 from yarnstore.store.places import Beside, ChunkTable, beside_packs, manifest_chunks, without_chunks
@@ -201,13 +200,9 @@ def repacked(chunks: ChunkStore, roots: list[Manifest], backed: Ids = NO_IDS) ->
     ids, _ = manifest_chunks(newest.values())
     whole = {id_bytes(ids, n) for n in range(len(ids))}
     elements = chunk_elements(roots)
-    pairs: dict[bytes, Pair] = {}
-    for manifest in roots:
-        here, _ = manifest_chunks([manifest])
-        wanted = {id_bytes(here, n) for n in range(len(here))} - whole - pairs.keys()
-        if wanted:
-            found = find_pairs(manifest, newest[manifest.model, manifest.variant], chunks, wanted)
-            pairs.update((pair.chunk.chunk_id, pair) for pair in found)
+    every, _ = manifest_chunks(roots)
+    beside = ((manifest, newest[manifest.model, manifest.variant]) for manifest in roots)
+    pairs = pairs_of(chunks, every[find_ids(ids, every) < 0], beside)
 
     def encode(chunk_id: bytes) -> Entry | None:
         row = chunks.row_of(chunk_id)

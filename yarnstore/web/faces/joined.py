@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
@@ -62,7 +61,6 @@ class Joined:
 
     def close(self) -> None:
         """Close all files."""
-        with contextlib.suppress(ValueError):
-            self._close_current()
+        self._close_current()
         if self._first is not None:
             self._first.close()
