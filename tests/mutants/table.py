@@ -264,7 +264,7 @@ MUTANTS = (
     ),
     Mutant(
         "format 2 in place of a later one",
-        "            if self.format not in STORE_FORMATS[STORE_FORMATS.index(wanted) :]:\n",
+        "            if self.format not in enough:\n",
         "            if wanted:\n",
         (f"{_OLDER}::test_two_processes_that_raise_the_format_end_with_the_later_one",),
     ),

@@ -321,6 +321,16 @@ class ScriptedServer:
             assert not thread.is_alive(), "a server thread hangs"
         assert not self.errors, f"the script failed: {self.errors}"
 
+    def wait_until_closed(self) -> None:
+        """Wait until the server has closed all connections."""
+        limit = time.monotonic() + PATIENCE_S
+        while True:
+            with self._lock:
+                if not self._open:
+                    return
+            assert time.monotonic() < limit, "a connection stays open"
+            time.sleep(0.01)
+
     def _spawn(self, target: Callable[..., None], *args: object) -> None:
         thread = threading.Thread(target=target, args=args, daemon=True)
         self._threads.append(thread)

@@ -102,6 +102,7 @@ def test_a_connection_that_the_server_closes_is_not_used_again(why: str) -> None
 def test_a_server_that_closes_an_idle_connection_is_asked_over_another() -> None:
     with backend_for([Reply(body=BODY, close=True), Reply(body=BODY)]) as (backend, server):
         assert read(backend) == BODY
+        server.wait_until_closed()  # else the request may meet the close
         assert read(backend) == BODY
     assert connections(server) == [0, 1]
 
