@@ -281,16 +281,22 @@ class Refs:
 
         Raises: FormatError if the ref is damaged.
         """
+        # A move writes the log first, so the log that is read after a ref has the move to it.
+        current = self.installed(model) if beside_ref else None
         moves, faults = self.read_log(model)
         if faults:
             return "; ".join(str(fault.fields["why"]) for fault in faults)
         if not beside_ref:
             return ""
-        current = self.installed(model)
         if current is not None and not made_moves(moves, current):
             return "does not say how the installed version was installed"
-        # The link is removed before the ref, and made after it.
-        if current is None and self._is_linked(model) and not self._ends_removed(moves):
+        # The link is removed before the ref, and made after it, so that the ref is read again.
+        if (
+            current is None
+            and self._is_linked(model)
+            and not self._ends_removed(moves)
+            and self.installed(model) is None
+        ):
             return f"exists, but refs/installed/{model_dirname(model)} is missing"
         return ""
 
@@ -315,11 +321,13 @@ class Refs:
 
         Unreadable lines are omitted; `fsck` reports them.
         """
-        return made_moves(self.read_log(model)[0], self.installed(model))
+        current = self.installed(model)  # before the log, as in `log_fault`
+        return made_moves(self.read_log(model)[0], current)
 
     def last_move(self, model: str) -> Move | None:
         """Return the last of `moves` without parsing earlier ones."""
-        return last_made(self._log_bytes(model), self.installed(model))
+        current = self.installed(model)  # before the log, as in `log_fault`
+        return last_made(self._log_bytes(model), current)
 
     def has_installed(self, model: str, manifest: Sha256) -> bool:
         """Whether a version was installed here before, according to the readable lines of the reflog."""

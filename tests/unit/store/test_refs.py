@@ -48,6 +48,49 @@ def test_a_store_without_refs_has_none(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.parametrize("overtaken", ["installed", "_log_bytes"])
+def test_a_move_between_the_reads_of_a_ref_and_its_log_is_no_fault(
+    refs: Refs, monkeypatch: pytest.MonkeyPatch, overtaken: str
+) -> None:
+    with refs.moving():
+        refs.move("m", installed(A), "checkout", time_ms=1)
+    real, version = getattr(refs, overtaken), itertools.cycle((B, A))
+
+    def read(model: str) -> object:
+        found = real(model)
+        with monkeypatch.context() as patch:
+            patch.setattr(refs, overtaken, real)
+            with refs.moving():
+                refs.move("m", installed(next(version)), "checkout", time_ms=2)
+        return found
+
+    monkeypatch.setattr(refs, overtaken, read)
+    assert refs.log_fault("m") == ""
+    last = refs.last_move("m")
+    assert last is not None
+    assert refs.moves("m")
+    assert refs.stack("m")
+
+
+def test_a_model_that_is_installed_between_the_reads_is_no_fault(
+    refs: Refs, layout: StoreLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = refs._log_bytes
+
+    def read(model: str) -> bytes:
+        found = real(model)
+        with monkeypatch.context() as patch:
+            patch.setattr(refs, "_log_bytes", real)
+            with refs.moving():
+                refs.move("m", installed(A), "checkout", time_ms=1)
+        fsio.ensure_dir(layout.model_link("m").parent)
+        assert fsio.swap_link(layout.model_link("m"), "there", tmp_dir=layout.tmp)
+        return found
+
+    monkeypatch.setattr(refs, "_log_bytes", read)
+    assert refs.log_fault("m") == ""
+
+
 def test_versions_pins_and_partials_come_back_and_go(refs: Refs, layout: StoreLayout) -> None:
     refs.set_version(ONE, A)
     refs.set_pin(ONE, B)
