@@ -216,3 +216,11 @@ def test_bash_replaces_its_own_word(
         check=True,
     )
     assert (ran.stdout.strip(), ran.stderr) == (reply, "")
+
+
+def test_a_list_in_a_help_text_keeps_its_lines_in_its_man_page(pages: Path) -> None:
+    page = (pages / "ystore-import.1").read_text()
+    start = page.index(".nf\nhf://")
+    listed = page[start : page.index(".fi", start)].splitlines()[1:]
+    assert [line.split(":")[0] for line in listed] == ["hf", "ollama", "lmstudio", "oci", "docker", "https"]
+    assert "\b" not in page

@@ -17,7 +17,7 @@ from yarnstore import errors
 from yarnstore.cli import cli
 from yarnstore.cli.exitcodes import EXIT_CODES, MEANINGS, exit_code
 from yarnstore.cli.group import CommonOption
-from yarnstore.cli.manual import iter_commands
+from yarnstore.cli.manual import iter_commands, iter_paragraphs
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -61,6 +61,14 @@ Without a version it means `latest`; in commands that act on installed models, i
 | `lock` | model, version, variant, size, request, version before |
 | `import` | model, version, variant, size, bytes written, manifest |
 | `import --from-local-state` | model, version, `installed`, `stored` or `failed`, size, path, error |
+| `export` | model, version, size, how, path |
+| `remove` | model, versions, whether the installed version was removed; with `--undo` the version that is installed |
+| `queue`, `fetch --queue` | spec, status, added, registry, error |
+| `queue run` | spec, status, downloaded bytes, error |
+| `du` | model and version, variant, form, size, own bytes, shared bytes, bytes that removing it frees, why it is kept; then kind and bytes of other data, and `total` |
+| `identify` | where, model, version, path, registry |
+| `adopt` | `copy`, checksum, path; `similar`, path, file that it resembles, bytes in common; with `--apply` and `--undo` also what was done, path, other file, reason |
+| `move` | path, size, whether it was moved |
 | `auto-update run` | model, `updated`, `available`, `current`, `pinned`, `closed`, `stopped` or `failed`, installed, version, type, bytes, note |
 | `auto-update enable`, `disable`, `status` | model, `on` or `off`, policy, windows, when the next opens |
 | `auto-update install-timer` | each file written |
@@ -105,11 +113,11 @@ def _options(command: click.Command, *, common: bool) -> list[tuple[str, str]]:
 
 def _section(path: str, command: click.Command) -> list[str]:
     level = "##" if path.count(" ") == 1 else "###"
-    text = inspect.cleandoc(command.help or "")
-    assert text, f"{path} has no help"
-    sentences = [" ".join(part.split()) for part in text.split("\n\n")]
+    assert command.help, f"{path} has no help"
     usage = " ".join(command.collect_usage_pieces(click.Context(command, info_name=path)))
-    lines = [f"{level} {path}", "", *[line for each in sentences for line in (each, "")]]
+    lines = [f"{level} {path}", ""]
+    for part in iter_paragraphs(command):
+        lines += [part, ""] if isinstance(part, str) else ["```", *part, "```", ""]
     lines += ["```", f"{path} {usage}".rstrip(), "```", ""]
     example = (command.epilog or "").partition("Example:\n")[2]
     assert example, f"{path} has no example"

@@ -36,11 +36,17 @@ def iter_commands(context: click.Context) -> Iterator[click.Context]:
         yield from iter_commands(each)
 
 
+def iter_paragraphs(command: click.Command) -> Iterator[str | list[str]]:
+    """The paragraphs of a command's help: a text on one line, or the lines of a list, which stay."""
+    for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
+        first, _, rest = paragraph.partition("\n")
+        yield rest.splitlines() if first == "\b" else " ".join(paragraph.split())
+
+
 def format_page(context: click.Context) -> str:
     """The page of one command in the man macros, in ASCII."""
     command = context.command
     path = context.command_path
-    paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
     usage = command.collect_usage_pieces(context)
     lines = [
         f'.TH "{_page_name(context).upper()}" "1" "" "yarnstore {__version__}" "User Commands"',
@@ -51,8 +57,11 @@ def format_page(context: click.Context) -> str:
         _text(" ".join(usage)),
         ".SH DESCRIPTION",
     ]
-    for paragraph in paragraphs:
-        lines += [".PP", _text(" ".join(paragraph.split()))]
+    for paragraph in iter_paragraphs(command):
+        if isinstance(paragraph, str):
+            lines += [".PP", _text(paragraph)]
+        else:
+            lines += [".PP", ".nf", *map(_text, paragraph), ".fi"]
     lines += _options(context)
     if isinstance(command, click.Group):
         lines.append(".SH COMMANDS")

@@ -51,12 +51,12 @@ def cli(
     SOURCE is a file or folder, which becomes the version SPEC, or a model elsewhere:
 
     \b
-    hf://ORG/NAME[@REVISION]                the Hugging Face cache
-    ollama://[NAMESPACE/]MODEL[:TAG]        Ollama
-    lmstudio://PUBLISHER/MODEL[/FILE]       LM Studio
-    oci:FOLDER[:TAG]                        an OCI image layout of ModelPack, Docker or KitOps
+    hf://ORG/NAME[@REVISION]                 the Hugging Face cache
+    ollama://[NAMESPACE/]MODEL[:TAG]         Ollama
+    lmstudio://PUBLISHER/MODEL[/FILE]        LM Studio
+    oci:FOLDER[:TAG]                         an OCI image layout of ModelPack, Docker or KitOps
     docker://HOST[:PORT]/NAME[:TAG|@DIGEST]  the same, or an image of Ollama, in a registry
-    https://HOST/FILE with --sha256         one file from the web
+    https://HOST/FILE with --sha256          one file from the web
 
     Without SPEC, each revision or tag becomes a version 0.0.N+DIGEST.  SPEC sets another model name and, for
     a single revision, the version.  Only files from the web and images in a registry are downloaded; other
