@@ -98,6 +98,10 @@ class LocalBackend:
             # Windows opens no folder, and says that access is denied.
             if error.errno not in _MISSING and not (os.name == "nt" and os.path.isdir(where)):
                 raise _translated(where, error) from error
+            if os.path.isfile(self.url):
+                raise BackendError(
+                    self.url, "a file, and not a folder", hint="give the folder that has registry.json in it"
+                ) from error
             if not os.path.isdir(self.url):
                 # An unplugged drive is not a registry that lost its files.
                 raise BackendError(

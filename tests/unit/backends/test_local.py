@@ -19,6 +19,14 @@ def test_an_unplugged_drive_is_not_a_missing_file(tmp_path: Path) -> None:
     assert not isinstance(caught.value, MissingKeyError)
 
 
+def test_a_file_in_the_place_of_a_registrys_folder_is_called_that(tmp_path: Path) -> None:
+    (tmp_path / "registry.json").write_text("{}")
+    with pytest.raises(BackendError, match="a file, and not a folder") as caught:
+        LocalBackend(tmp_path / "registry.json").get("registry.json", limit_bytes=9)
+    assert not isinstance(caught.value, MissingKeyError | TransientError)
+    assert "drive" not in caught.value.hint
+
+
 def test_what_is_no_regular_file_is_missing_and_never_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "folder").mkdir()
