@@ -27,9 +27,11 @@ _OWN = ("api", "static", "login", "health", "metrics", "v2")
 _API = re.compile(
     r"/api/(?:models|datasets|spaces|repos|whoami-v2|validate-yaml|resolve-cache|agent-harnesses)(?:/.*)?"
 )
-_FILE = re.compile(r"/([^/]+(?:/[^/]+)?)/(?:resolve|raw)/([^/]+)/(.+)")
+# A revision, or the full name of a ref, of which a branch and a tag are served.
+_REVISION = r"(?:refs/(?:heads|tags)/)?(refs/(?:convert|pr)/[^/]+|[^/]+)"
+_FILE = re.compile(rf"/([^/]+(?:/[^/]+)?)/(?:resolve|raw)/{_REVISION}/(.+)")
 _MODEL = re.compile(r"/api/models/([^/]+(?:/[^/]+)?)")
-_PART = re.compile(r"/api/models/([^/]+(?:/[^/]+)?)/(revision|tree|paths-info)/([^/]+)(?:/(.+))?")
+_PART = re.compile(rf"/api/models/([^/]+(?:/[^/]+)?)/(revision|tree|paths-info)/{_REVISION}(?:/(.+))?")
 _REFS = re.compile(r"/api/models/([^/]+(?:/[^/]+)?)/refs")
 _ACCESS = re.compile(r"/api/models/([^/]+(?:/[^/]+)?)/auth-check")
 _CHOICE = re.compile(r"/v2/([^/]+/[^/]+)/manifests/([^/]+)")
@@ -154,7 +156,8 @@ class Hub:
             for name, digest in await self._tags(current)
         ]
         branch = {"name": "main", "ref": "refs/heads/main", "targetCommit": commit_of(current)}
-        return _json({"branches": [branch], "tags": tags, "converts": []})
+        requests: dict[str, list[str]] = {"pullRequests": []} if _is_set(asked, "include_prs") else {}
+        return _json({"branches": [branch], "tags": tags, "converts": [], **requests})
 
     async def _tags(self, current: VersionFiles) -> list[tuple[str, str]]:
         """Return the stored versions as names of revisions, with their manifests."""

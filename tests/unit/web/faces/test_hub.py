@@ -102,6 +102,24 @@ def test_what_the_hub_says_of_a_model(service: Running, site: Site) -> None:
     assert not api.file_exists(MODEL, "no.json")
 
 
+@pytest.mark.parametrize("ref", ["refs/heads/main", "refs/tags/1.0.0"])
+def test_a_revision_may_be_the_full_name_of_a_ref(
+    service: Running, site: Site, tmp_path: Path, ref: str
+) -> None:
+    api = hub.HfApi(endpoint=service.url.rstrip("/"), token=False)
+    assert api.model_info(MODEL, revision=ref).sha == commit(site, "1.0.0")
+    assert [row.path for row in api.list_repo_tree(MODEL, "adapter", revision=ref)] == ["adapter/delta.bin"]
+    path = hub.hf_hub_download(MODEL, "adapter/delta.bin", revision=ref, **options(service, tmp_path))
+    assert Path(path).read_bytes() == (site.source("1.0.0") / "adapter/delta.bin").read_bytes()
+
+
+def test_there_are_no_pull_requests_and_the_error_names_the_ref(service: Running) -> None:
+    api = hub.HfApi(endpoint=service.url.rstrip("/"), token=False)
+    assert api.list_repo_refs(MODEL, include_pull_requests=True).pull_requests == []
+    with pytest.raises(errors.RevisionNotFoundError, match="refs/pr/1"):
+        api.model_info(MODEL, revision="refs/pr/1")
+
+
 @pytest.mark.parametrize(
     ("wanted", "found"),
     [
