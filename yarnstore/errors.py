@@ -157,8 +157,8 @@ class NoRegistryError(NotFoundError):
 
     code = "no-registry"
 
-    def __init__(self) -> None:
-        super().__init__("registry", "", hint="add one: ystore registry add NAME URL")
+    def __init__(self, hint: str = "") -> None:
+        super().__init__("registry", "", hint=hint or "add one: ystore registry add NAME URL")
         self.message = "no registry is configured"
         self.args = (self.message,)
 

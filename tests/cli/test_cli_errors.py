@@ -124,6 +124,21 @@ def test_no_registry_says_how_to_add_one(ystore: Ystore, command: str) -> None:
     assert told.err == "error: no registry is configured\n  add one: ystore registry add NAME URL\n"
 
 
+@pytest.mark.parametrize("command", ["export acme/own out", "checkout acme/own", "show acme/own"])
+def test_without_a_registry_the_versions_of_an_imported_model_are_named(
+    ystore: Ystore, tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "model.bin").write_bytes(b"weights")
+    assert ystore("import", str(tmp_path / "source"), "acme/own@0.1.0").code == 0
+    told = ystore(*command.split())
+    assert told.code == 3
+    assert told.err == (
+        "error: no registry is configured\n"
+        "  the store has 0.1.0: name the version, as in `ystore checkout acme/own@0.1.0`\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("doc", "says"),
     [

@@ -19,6 +19,7 @@ from yarnstore.errors import (
     BackendError,
     FormatError,
     IntegrityError,
+    NoRegistryError,
     NotFoundError,
 )
 from yarnstore.ops.session.session import RegistrySource, Session
@@ -130,7 +131,8 @@ def sources_for(session: Session, model: str) -> tuple[RegistrySource, ...]:
 
     Raises: NoRegistryError, NotFoundError for a registry that is not configured.
     """
-    session.registries.require_sources()
+    if session.registries.only is None and not session.registries.sources:
+        raise NoRegistryError(_stored_hint(session, model))
     return known_sources_for(session, model)
 
 
