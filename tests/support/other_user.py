@@ -17,7 +17,7 @@ NOBODY = 65534
 _SCRIPT = """
 import binascii, copy, dataclasses, difflib, grp, heapq, importlib, locale, netrc, os, pkgutil, shutil, sys
 import tomllib, unicodedata
-import click, httpx, msgspec, numpy, platformdirs, pyfastcdc, tomli_w, zstandard, encodings.idna, semver
+import click, httpx, msgspec, numpy.ma, platformdirs, pyfastcdc, tomli_w, zstandard, encodings.idna, semver
 import yarnstore
 for module in pkgutil.walk_packages(yarnstore.__path__, "yarnstore."):
     elsewhere = ("yarnstore.web", "yarnstore.plugins")  # they need other libraries

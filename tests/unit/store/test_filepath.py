@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import sys
 from collections.abc import Callable
 from itertools import product
 from typing import Any
@@ -40,6 +41,8 @@ SAYS: dict[str, Callable[[Any], object]] = {
 def test_a_path_alone(text: str) -> None:
     ours, theirs = Path(text), pathlib.PurePosixPath(text)
     for what, says in SAYS.items():
+        if what == "suffix" and theirs.name.endswith(".") and sys.version_info >= (3, 14):
+            continue  # there, a dot alone is a suffix
         assert says(ours) == says(theirs), (what, text)
     assert hash(ours) == hash(theirs)
     for name in ("z", ".z", "..", ".", "", "y/z", "/z"):
