@@ -1,9 +1,9 @@
 """Direct connections: their peers, and bodies of a known length, which are read without httpcore.
 
 httpcore copies each byte of a body three times on its way through h11, which takes as much processor time as
-receiving it.  A `DirectConnection` leaves everything to httpcore's `HTTP11Connection`, but for one thing:
+receiving it.  A `DirectConnection` leaves everything to httpcore's `HTTP11Connection`, but for two things:
 what has not arrived yet of a body with a `Content-Length` when h11 has handed on all that came with the
-headers.
+headers; and whether bytes follow a response, after which its connection is not used again.
 docs/decisions/0042-bodies-past-h11.md has the reasons.
 """
 
@@ -95,7 +95,7 @@ class DirectConnection(httpcore.ConnectionInterface):
         self._ssl_context = ssl_context
         self._lock = threading.Lock()
         self._stream: PatientStream | None = None
-        self._http: httpcore.HTTP11Connection | None = None
+        self._http: _Http | None = None
         self._is_reading = False  # a body, here
         self._is_closed = False
         self._expires_s = 0.0  # if it is idle after a body that was read here
@@ -111,7 +111,7 @@ class DirectConnection(httpcore.ConnectionInterface):
                     self._is_closed = True
                     raise
             if self._http is None:
-                self._http = httpcore.HTTP11Connection(self._origin, self._stream, KEEPALIVE_S)
+                self._http = _Http(self._origin, self._stream, KEEPALIVE_S)
             http, stream = self._http, self._stream
         response = http.handle_request(request)
         want = _counted_bytes(request, response)
@@ -180,6 +180,14 @@ class DirectConnection(httpcore.ConnectionInterface):
 
     def _is_idle_here(self) -> bool:
         return self._stream is not None and not self._is_reading and not self._is_closed
+
+
+class _Http(httpcore.HTTP11Connection):
+    """A connection that is not used again if bytes follow a response, which h11 takes for the next one."""
+
+    def has_expired(self) -> bool:
+        # httpcore sees only what is still in the socket, and not what h11 has of it.
+        return super().has_expired() or (self.is_idle() and bool(self._h11_state.trailing_data[0]))
 
 
 class _Body:

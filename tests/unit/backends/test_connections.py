@@ -152,6 +152,22 @@ def test_what_follows_a_long_body_is_never_the_next_answer(over: str, tmp_path: 
     assert connections(server) == [0, 1]
 
 
+@pytest.mark.parametrize("surplus", [FORGED, b"HTTP/1.1 404 Not Found\r\nX-Rest: ", b"HTTP"])
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"Content-Length: 5\r\n\r\nfirst",
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n0\r\n\r\n",
+    ],
+)
+def test_what_follows_a_short_body_is_never_part_of_the_next_answer(first: bytes, surplus: bytes) -> None:
+    short = Reply(raw=b"HTTP/1.1 200 OK\r\n" + first + surplus)
+    with backend_for([short, Reply(body=b"next")]) as (backend, server):
+        assert read(backend) == b"first"
+        assert read(backend) == b"next"
+    assert connections(server) == [0, 1]
+
+
 def test_two_lengths_are_refused() -> None:
     both = raw(f"HTTP/1.1 200 OK\nContent-Length: {SIZE}\nContent-Length: 4", BODY)
     with (
