@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,27 @@ def test_gc_keeps_the_version_while_the_command_runs(installed: Ystore, tmp_home
             process.communicate("\n", timeout=PATIENCE_S)
             store.gc(keep=0, grace_s=0)
             assert not views[0].exists()
+
+
+def test_the_command_ends_with_the_process_that_was_started(installed: Ystore, tmp_home: Path) -> None:
+    with start(tmp_home, "phi-3-mini", "--", sys.executable, "-c", WAIT) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.kill()
+        assert process.stdout.read() == "", "the command still has the pipe"
+
+
+@pytest.mark.skipif(os.name != "nt", reason="programs of Windows")
+def test_a_program_that_windows_does_not_find_by_its_name_is_run(
+    installed: Ystore, tmp_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tool.cmd").write_bytes(b"@echo %YSTORE_MODEL_PATH% %1\r\n@exit /b 7\r\n")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert shutil.which("tool") is not None
+    path = installed("path", "phi-3-mini").out.strip()
+    with start(tmp_home, "phi-3-mini", "--", "tool", "word") as process:
+        out, err = process.communicate(timeout=PATIENCE_S)
+    assert (out.split(), process.returncode, err) == ([path, "word"], 7, "")
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ WRITING_METHODS = {
 PATHLIB_KEYWORDS = {"mode", "parents", "exist_ok", "missing_ok", "encoding", "newline"}
 
 # What differs between operating systems, and the modules that may use it.  Others call `store.native`.
-NATIVE = tuple(f"{PACKAGE}.store.{name}" for name in ("native", "native_windows"))
+NATIVE = tuple(f"{PACKAGE}.store.{name}" for name in ("native", "native_windows", "native_machine_windows"))
 NATIVE_MODULES = ("fcntl", "msvcrt", "ctypes", "winreg", "_winapi")
 NATIVE_OS = {
     *("open", "pread", "pwrite", "preadv", "pwritev", "write", "ftruncate", "truncate", "chmod", "fchmod"),
@@ -154,7 +154,7 @@ LATE_PARTS = {
     f"{PACKAGE}.ops.session.stored": (f"{PACKAGE}.store.registry_cache",),
     f"{PACKAGE}.registry.policies": (f"{PACKAGE}.registry.windows",),
     f"{PACKAGE}.registry.standing": (f"{PACKAGE}.registry.select",),
-    f"{PACKAGE}.store.native": ("struct", "signal"),
+    f"{PACKAGE}.store.native": ("struct", "signal", "select"),
     f"{PACKAGE}.store.views": (f"{PACKAGE}.store.held",),  # views that exist are read without it
     f"{PACKAGE}.settings.change": (f"{PACKAGE}.backends.urls",),
     f"{PACKAGE}.settings.load": (f"{PACKAGE}.backends.urls",),

@@ -8,13 +8,13 @@ YSTORE_RAM_GB   the memory to assume, in a container or to try another machine
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from typing import Any, Final
 
 from yarnstore.core.names import parse_variant, read_version
 from yarnstore.errors import ConfigError, InvalidNameError
 from yarnstore.registry.host import Host
+from yarnstore.store import native
 
 APP_VERSION: Final = "YSTORE_APP_VERSION"
 RAM_GB: Final = "YSTORE_RAM_GB"
@@ -62,10 +62,8 @@ def measured_ram_gb() -> float | None:
 
     None if unknown.
     """
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
-    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
-        return None
+    size_bytes = native.memory_bytes()
+    return None if size_bytes is None else size_bytes / 1e9
 
 
 def _variants(config: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,8 +1,10 @@
-"""What differs between operating systems: opening, reading and writing at an offset, locks, renames, syncs.
+"""What differs between operating systems: opening, reading and writing at an offset, locks, renames, syncs,
+processes.
 
-The only module, with `native_windows`, that uses `os.open`, `fcntl` and functions of C for files.  The bodies
-here are those of POSIX; on Windows the same names are those of `native_windows`.  Errors are `OSError`;
-`store/fsread` translates them, and `store/fsio` owns the order of calls (docs/decisions/0035).
+The only module, with those for Windows, that uses `os.open`, `fcntl` and functions of C for files.  The
+bodies here are those of POSIX; on Windows the same names are those of `native_windows` and
+`native_machine_windows`.  Errors are `OSError`; `store/fsread` translates them, and `store/fsio` owns the
+order of calls (docs/decisions/0035).
 
 A name is relative to the folder `dir_fd` if that is given; it is None on systems without such descriptors.
 """
@@ -22,20 +24,24 @@ if TYPE_CHECKING:
 AnyPath: TypeAlias = str | os.PathLike[str]
 
 if sys.platform == "win32":
+    from yarnstore.store.native_machine_windows import (
+        ProcessTree,
+        memory_bytes,
+        on_battery,
+        wait_for_parent,
+    )
     from yarnstore.store.native_windows import (
         FOLDER,
         HAS_DIR_FD,
         NOFOLLOW,
         NONBLOCK,
         PLAIN,
-        ProcessTree,
         chmod,
         drop_cached,
         exchange,
         is_being_written,
         link,
         lock,
-        on_battery,
         open_file,
         plain_path,
         pread,
@@ -56,6 +62,7 @@ if sys.platform == "win32":
     )
 else:
     import fcntl
+    import time
 
     PLAIN = os.O_CLOEXEC
     NOFOLLOW = os.O_NOFOLLOW | PLAIN
@@ -300,7 +307,28 @@ else:
         def leave(self) -> None:
             """Let those that still run outlive this object."""
 
-    # --- power -------------------------------------------------------------------------------------
+    def wait_for_parent(parent: int) -> None:
+        """Wait until the process `parent`, which started this one, has ended."""
+        import select  # late: only `ystore serve` waits for it
+
+        try:
+            watched = os.pidfd_open(parent)  # Linux
+        except (AttributeError, OSError):
+            while os.getppid() == parent and parent != 1:
+                time.sleep(1.0)
+        else:
+            while os.getppid() == parent:
+                select.select([watched], [], [])
+            os.close(watched)
+
+    # --- power and memory --------------------------------------------------------------------------
+
+    def memory_bytes() -> int | None:
+        """Return the size of the machine's memory; None if unknown."""
+        try:
+            return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        except (ValueError, OSError):  # a name that this system does not know
+            return None
 
     def on_battery() -> bool | None:
         """Whether the machine runs on battery power; None if the system does not say."""
@@ -364,6 +392,7 @@ __all__ = [
     "is_being_written",
     "link",
     "lock",
+    "memory_bytes",
     "on_battery",
     "open_file",
     "plain_path",
@@ -382,5 +411,6 @@ __all__ = [
     "sync_data",
     "truncate",
     "unlink",
+    "wait_for_parent",
     "write",
 ]

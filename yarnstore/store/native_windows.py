@@ -13,7 +13,7 @@ import os
 import stat
 import sys
 import time
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn
 
 from yarnstore.store.patience import PATIENCE_S, SHORT_S, patiently
 
@@ -51,7 +51,6 @@ _ATTRIBUTE_TAG_INFO, _DISPOSITION_INFO_EX, _RENAME_INFO_EX = 9, 21, 22
 _DISPOSITION_DELETE, _DISPOSITION_POSIX, _DISPOSITION_READ_ONLY_TOO = 0x1, 0x2, 0x10
 _RENAME_REPLACE, _RENAME_POSIX, _RENAME_READ_ONLY_TOO = 0x1, 0x2, 0x40
 _LOCK_AT_ONCE, _LOCK_EXCLUSIVE = 1, 2
-_JOB_LIMITS, _JOB_KILL_ON_CLOSE = 9, 0x2000
 # winerror.h
 _ACCESS_DENIED, _SHARING_VIOLATION, _LOCK_VIOLATION = 5, 32, 33
 _HANDLE_EOF, _IO_PENDING = 38, 997
@@ -73,12 +72,8 @@ for _name in ("ReadFile", "WriteFile"):
     ]
 _kernel32.LockFileEx.argtypes = [wintypes.HANDLE, *(4 * [wintypes.DWORD]), wintypes.LPVOID]
 _kernel32.UnlockFileEx.argtypes = [wintypes.HANDLE, *(3 * [wintypes.DWORD]), wintypes.LPVOID]
-for _name in ("SetFileInformationByHandle", "GetFileInformationByHandleEx", "SetInformationJobObject"):
+for _name in ("SetFileInformationByHandle", "GetFileInformationByHandleEx"):
     getattr(_kernel32, _name).argtypes = [wintypes.HANDLE, ctypes.c_int, wintypes.LPVOID, wintypes.DWORD]
-_kernel32.CreateJobObjectW.restype = wintypes.HANDLE
-_kernel32.CreateJobObjectW.argtypes = [wintypes.LPVOID, wintypes.LPCWSTR]
-_kernel32.AssignProcessToJobObject.argtypes = [wintypes.HANDLE, wintypes.HANDLE]
-_kernel32.GetSystemPowerStatus.argtypes = [wintypes.LPVOID]
 _INVALID = wintypes.HANDLE(-1).value
 
 
@@ -94,33 +89,6 @@ class _Overlapped(ctypes.Structure):
 
 class _AttributeTag(ctypes.Structure):
     _fields_ = (("FileAttributes", wintypes.DWORD), ("ReparseTag", wintypes.DWORD))
-
-
-class _PowerStatus(ctypes.Structure):
-    _fields_ = (
-        ("ACLineStatus", wintypes.BYTE),
-        ("BatteryFlag", wintypes.BYTE),
-        ("BatteryLifePercent", wintypes.BYTE),
-        ("SystemStatusFlag", wintypes.BYTE),
-        ("BatteryLifeTime", wintypes.DWORD),
-        ("BatteryFullLifeTime", wintypes.DWORD),
-    )
-
-
-class _JobLimits(ctypes.Structure):
-    _fields_ = (
-        ("PerProcessUserTimeLimit", ctypes.c_int64),
-        ("PerJobUserTimeLimit", ctypes.c_int64),
-        ("LimitFlags", wintypes.DWORD),
-        ("MinimumWorkingSetSize", ctypes.c_size_t),
-        ("MaximumWorkingSetSize", ctypes.c_size_t),
-        ("ActiveProcessLimit", wintypes.DWORD),
-        ("Affinity", ctypes.c_size_t),
-        ("PriorityClass", wintypes.DWORD),
-        ("SchedulingClass", wintypes.DWORD),
-        ("IoInfo", ctypes.c_uint64 * 6),
-        ("Memory", ctypes.c_size_t * 4),
-    )
 
 
 def _at(offset: int) -> Any:  # noqa: ANN401 - a pointer
@@ -421,55 +389,3 @@ def reflink_range(source: int, begin: int, target: int, offset: int, length: int
 def exchange(one: str, other: str) -> bool:  # noqa: ARG001
     """See `native`: Windows cannot."""
     return False
-
-
-# --- processes ---------------------------------------------------------------------------------
-
-
-class ProcessTree:
-    """See `native`: a job, which the system ends with its last handle."""
-
-    OPTIONS: ClassVar[dict[str, Any]] = {}
-
-    def __init__(self, process: Any) -> None:  # noqa: ANN401 - its handle has no public name
-        self._job = _kernel32.CreateJobObjectW(None, None)
-        limits = _JobLimits(LimitFlags=_JOB_KILL_ON_CLOSE)
-        handle = int(process._handle)  # noqa: SLF001
-        self._process = process
-        self._holds = bool(
-            self._job
-            and _kernel32.SetInformationJobObject(
-                self._job, _JOB_LIMITS, ctypes.byref(limits), ctypes.sizeof(limits)
-            )
-            and _kernel32.AssignProcessToJobObject(self._job, handle)
-        )
-
-    def kill(self) -> None:
-        """See `native`."""
-        if self._job:
-            _kernel32.CloseHandle(self._job)
-            self._job = None
-        if not self._holds:
-            with contextlib.suppress(OSError):
-                self._process.kill()
-
-    def leave(self) -> None:
-        """See `native`."""
-        if self._job:
-            limits = _JobLimits(LimitFlags=0)
-            _kernel32.SetInformationJobObject(
-                self._job, _JOB_LIMITS, ctypes.byref(limits), ctypes.sizeof(limits)
-            )
-            _kernel32.CloseHandle(self._job)
-            self._job = None
-
-
-# --- power -------------------------------------------------------------------------------------
-
-
-def on_battery() -> bool | None:
-    """See `native`."""
-    status = _PowerStatus()
-    if not _kernel32.GetSystemPowerStatus(ctypes.byref(status)):
-        return None
-    return {0: True, 1: False}.get(status.ACLineStatus)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import select
 import signal
 import socket
 import ssl
 import stat
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
@@ -22,7 +20,7 @@ from yarnstore import Store
 from yarnstore.errors import ConflictError, StorageError, UsageError
 from yarnstore.settings.load import runtime_folder
 from yarnstore.store import folders, fsio, fsread, paths
-from yarnstore.store.native import quoted
+from yarnstore.store.native import quoted, wait_for_parent
 from yarnstore.web.access import Access, new_token
 from yarnstore.web.app import guarded, make_app
 from yarnstore.web.browser import LoginPage
@@ -271,14 +269,6 @@ def _read_token(name: str) -> str:
 
 
 def _follow(parent: int, end: Callable[[], None]) -> None:
-    """Call `end` once the process `parent` is no longer the parent of this one."""
-    try:
-        watched = os.pidfd_open(parent)  # Linux
-    except (AttributeError, OSError):
-        while os.getppid() == parent and parent != 1:
-            time.sleep(1.0)
-    else:
-        while os.getppid() == parent:
-            select.select([watched], [], [])
-        os.close(watched)
+    """Call `end` once the process `parent`, which started this one, has ended."""
+    wait_for_parent(parent)
     end()

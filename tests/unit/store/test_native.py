@@ -168,7 +168,77 @@ def test_a_killed_command_takes_its_children_along(tmp_path: Path) -> None:
         tree.leave()
 
 
-# --- power -------------------------------------------------------------------------------------
+def test_the_end_of_the_parent_is_waited_for() -> None:
+    child = (
+        "import sys; from yarnstore.store import native; print('waits', flush=True); "
+        "native.wait_for_parent(int(sys.argv[1])); print('ended', flush=True)"
+    )
+    # By its own number: Python's `os.getppid` is aborted by Wine.
+    code = (
+        "import os, subprocess, sys, time; "
+        f"subprocess.Popen([sys.executable, '-c', {child!r}, str(os.getpid())]); time.sleep(2); "
+        "sys.stdin.readline(); print('alive', flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdin is not None
+        assert parent.stdout is not None
+        said = [parent.stdout.readline().strip()]
+        parent.stdin.write(b"\n")
+        parent.stdin.flush()
+        said.append(parent.stdout.readline().strip())
+        parent.kill()
+        said += parent.stdout.read().split()
+    assert said == [b"waits", b"alive", b"ended"]
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="only Windows starts Python by another program")
+@pytest.mark.parametrize(
+    ("image", "own", "executable", "command", "frozen", "expected"),
+    [
+        # A virtual environment: its python.exe starts the one that it was made of.
+        (r"c:\v\scripts\python.exe", r"c:\py\python.exe", r"C:\v\Scripts\python.exe", "m", False, True),
+        (r"c:\v\scripts\ystore.exe", r"c:\py\python.exe", r"C:\v\Scripts\python.exe",
+         r"C:\v\Scripts\ystore", False, True),
+        (r"c:\py\python.exe", r"c:\py\python.exe", r"C:\v\Scripts\python.exe", "m", False, False),
+        # Python itself, of which a program and this process are two processes.
+        (r"c:\py\python.exe", r"c:\py\python.exe", r"C:\py\python.exe", "m", False, False),
+        (r"c:\py\scripts\ystore.exe", r"c:\py\python.exe", r"C:\py\python.exe",
+         r"C:\py\Scripts\ystore.exe", False, True),
+        (r"c:\app\app.exe", r"c:\py\python.exe", r"C:\py\python.exe", "m", False, False),
+        # PyInstaller with one file: the program starts itself; with a folder it does not.
+        (r"c:\app\ystore.exe", r"c:\app\ystore.exe", r"C:\app\ystore.exe", r"C:\app\ystore.exe", True, True),
+        (r"c:\app\app.exe", r"c:\app\ystore.exe", r"C:\app\ystore.exe", r"C:\app\ystore.exe", True, False),
+        ("", r"c:\py\python.exe", r"C:\py\python.exe", "m", False, False),
+    ],
+)  # fmt: skip
+def test_programs_that_only_start_python_are_told_from_others(
+    image: str,
+    own: str,
+    executable: str,
+    command: str,
+    frozen: bool,
+    expected: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from yarnstore.store import native_machine_windows
+
+    monkeypatch.setattr(sys, "executable", executable)
+    monkeypatch.setattr(sys, "argv", [command])
+    if frozen:
+        monkeypatch.setattr(sys, "frozen", True, raising=False)
+    assert native_machine_windows._only_starts(image, own) is expected
+
+
+# --- power and memory --------------------------------------------------------------------------
+
+
+def test_the_memory_of_the_machine_is_known() -> None:
+    size_bytes = native.memory_bytes()
+    assert size_bytes is not None
+    assert 1 << 28 < size_bytes < 1 << 50
+
 
 MAINS, BATTERY = {"type": "Mains"}, {"type": "Battery", "scope": "System"}
 

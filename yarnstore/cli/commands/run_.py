@@ -14,6 +14,7 @@ import click
 from yarnstore.cli.command import Invocation, command
 from yarnstore.cli.output import ProgressView
 from yarnstore.errors import NotFoundError, StorageError
+from yarnstore.store.native import ProcessTree
 
 _VARIABLE = "YSTORE_MODEL_PATH"
 _MARK = "{path}"
@@ -48,8 +49,7 @@ def cli(run: Invocation, spec: str, words: tuple[str, ...]) -> None:
     environment = {**os.environ, _VARIABLE: path}
     if os.name == "nt":  # a replaced process would end for its caller there
         with store:
-            code = subprocess.call(arguments, env=environment)  # noqa: S603 - what the user asks for
-            raise click.exceptions.Exit(code)
+            raise click.exceptions.Exit(_call(program, arguments, environment))
     store.keep_after_exec()
     _become(program, arguments, environment)
 
@@ -64,4 +64,29 @@ def _become(program: str, arguments: list[str], environment: dict[str, str]) -> 
     try:
         os.execve(program, arguments, environment)  # noqa: S606 - what the user asks for
     except OSError as error:
-        raise StorageError(f"cannot run {program}: {error.strerror}", path=program) from None
+        raise _cannot_run(program, error) from None
+
+
+def _call(program: str, arguments: list[str], environment: dict[str, str]) -> int:
+    """Run a program that ends with this process, and return its exit code.
+
+    Ctrl-C is for the program alone.
+    """
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        # By its path, since Windows finds only `.exe` by a name; `.cmd` is found by `shutil.which`.
+        process = subprocess.Popen(  # noqa: S603 - what the user asks for
+            [program, *arguments[1:]], env=environment, **ProcessTree.OPTIONS
+        )
+        tree = ProcessTree(process)
+        code = process.wait()
+        tree.leave()
+    except OSError as error:
+        raise _cannot_run(program, error) from None
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return code
+
+
+def _cannot_run(program: str, error: OSError) -> StorageError:
+    return StorageError(f"cannot run {program}: {error.strerror}", path=program)

@@ -195,7 +195,8 @@ def _launchd(words: Sequence[str], starts: Sequence[_Start], folder: Path) -> Ti
 def _schtasks(words: Sequence[str], starts: Sequence[_Start], folder: Path) -> TimerFiles:
     triggers = "\n".join(map(_trigger, starts))
     arguments = escape(" ".join(f'"{word}"' if " " in word else word for word in words[1:]))
-    # Task Scheduler requires the schema's order of elements.
+    # Task Scheduler requires the schema's order of elements.  By itself it starts nothing on battery power,
+    # and ends what runs; the run itself waits for power if the settings say so.
     text = f"""\
 <?xml version="1.0" encoding="UTF-16"?>
 <Task version="1.2" xmlns="http://schemas.microsoft.com/windows/2004/02/mit/task">
@@ -207,7 +208,8 @@ def _schtasks(words: Sequence[str], starts: Sequence[_Start], folder: Path) -> T
   </Triggers>
   <Settings>
     <MultipleInstancesPolicy>IgnoreNew</MultipleInstancesPolicy>
-    <DisallowStartIfOnBatteries>true</DisallowStartIfOnBatteries>
+    <DisallowStartIfOnBatteries>false</DisallowStartIfOnBatteries>
+    <StopIfGoingOnBatteries>false</StopIfGoingOnBatteries>
     <StartWhenAvailable>true</StartWhenAvailable>
     <RunOnlyIfNetworkAvailable>true</RunOnlyIfNetworkAvailable>
     <Priority>7</Priority>

@@ -169,6 +169,9 @@ def test_task_scheduler(tmp_path: Path) -> None:
         "Saturday",
         "Sunday",
     ]
+    # `power` of the settings decides about battery power.
+    for name in ("DisallowStartIfOnBatteries", "StopIfGoingOnBatteries"):
+        assert next(root.iter(f"{space}{name}")).text == "false"
     arguments = next(root.iter(f"{space}Arguments")).text or ""
     assert arguments == '-m yarnstore auto-update run --home "/srv/a & b"'
 
