@@ -367,6 +367,20 @@ def test_what_follows_a_body_is_never_taken_for_the_next_answer() -> None:
     assert [seen.connection for seen in server.seen] == [0, 1, 1]
 
 
+def test_what_follows_a_body_of_a_proxy_is_never_taken_for_the_next_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forged = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged"
+    reply = Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood" + forged)
+    with ScriptedServer([reply, *[Reply(body=b"later")] * 3]) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.delenv("no_proxy", raising=False)
+        with closing(HttpBackend("http://registry.example/", timeouts=FAST)) as backend:
+            assert fetch(backend) == (0, b"good")
+            check(TransientError, "before the request", lambda: fetch(backend))
+            assert fetch(backend) == (0, b"later")
+
+
 @pytest.mark.parametrize(
     ("value", "expected_s"),
     [

@@ -113,7 +113,11 @@ class Oci:
         """Return the image of a tag or of the digest of a manifest."""
         if not _DIGEST.fullmatch(reference):
             found = await self._find(asked, name, revision_of(reference))
-            first, *others = await self._shapes(asked, name, found)
+            shapes = await self._shapes(asked, name, found)
+            if not shapes:
+                why = "has a file whose name begins with .wh., which removes files in a layer"
+                raise NotServedError("revision", f"{found.variant}@{found.version} of {found.model} {why}")
+            first, *others = shapes
             return others[-1] if others and _is_ollama(asked) and not name.startswith(_VOLUMES) else first
         async for image in self._images(asked, name):
             if image.digest == reference:

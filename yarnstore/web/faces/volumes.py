@@ -25,6 +25,8 @@ from yarnstore.web.faces.shapes import Image, ImageLayer
 # File systems of containers are stacks of layers, of which the kernel takes 128 at the least.
 _OWN_LAYERS = 64
 _OWN_LAYER_BYTES = MIB
+# By such names a layer removes files of those below it (layer.md, Whiteouts); it cannot contain one.
+_WHITEOUT = ".wh."
 # A runtime takes an image whose platform is its own; the files are for any.
 _ARCHITECTURES = ("amd64", "arm64")
 _BLOCK_BYTES = MIB
@@ -41,10 +43,13 @@ class Volumes:
         self._turn = asyncio.Lock()
 
     async def images(self, found: VersionFiles) -> list[Image]:
-        """Return the index of a version's images, then the image for each processor.
+        """Return the index of a version's images, then the image for each processor; nothing if a file has a
+        name that layers cannot contain.
 
         Reads the whole version once.  Raises: FillingError, YarnstoreError.
         """
+        if any(f"/{_WHITEOUT}" in f"/{file.path}" for file in found.files):
+            return []
         async with self._turn:
             layers = [ImageLayer(await self._digest(found, parts), parts) for parts in archives(found.files)]
         images = [_image(found, layers, architecture) for architecture in _ARCHITECTURES]

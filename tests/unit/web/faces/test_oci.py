@@ -245,3 +245,23 @@ def test_the_files_of_a_volume_share_a_layer_unless_they_are_large() -> None:
     assert ["é" * 120] in names
     for group in groups:
         assert sum(len(part) if isinstance(part, bytes) else part.size_bytes for part in group) % 512 == 0
+
+
+def test_a_version_with_the_name_of_a_whiteout_has_no_volume(site: Site, tmp_path: Path) -> None:
+    fresh = site.copy(tmp_path / "copy")
+    folder = tmp_path / "odd"
+    (folder / "part").mkdir(parents=True)
+    (folder / "weights.bin").write_bytes(bytes(range(256)) * 5000)
+    with fresh.store() as store:
+        store.import_model(folder, "acme/odd@1.0.0")
+        (folder / "part" / ".wh.weights.bin").write_bytes(b"kept")
+        store.import_model(folder, "acme/odd@1.1.0")
+    with serving(fresh.home, "--oci") as running:
+        client = running.client
+        refused = client.get("/v2/volume/acme/odd/manifests/1.1.0")
+        assert refused.status_code == 404
+        assert "begins with .wh." in refused.json()["errors"][0]["message"]
+        index = client.get("/v2/volume/acme/odd/manifests/1.0.0").content
+        by_digest = f"/v2/volume/acme/odd/manifests/sha256:{hashlib.sha256(index).hexdigest()}"
+        assert client.get(by_digest).content == index
+        assert client.get("/v2/acme/odd/manifests/1.1.0").status_code == 200
