@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from yarnstore.backends.urls import is_loopback
+from yarnstore.backends.urls import is_loopback, shown
 from yarnstore.errors import UsageError
 from yarnstore.store.filepath import Path
 
@@ -119,6 +119,12 @@ def parse_address(text: str) -> Address | None:
 def _parse_image(text: str) -> Address:
     match = _IMAGE.fullmatch(text) if len(text) <= _IMAGE_LIMIT_CHARS else None
     if match is None:
+        bare = shown(text)
+        if bare != text:
+            raise UsageError(
+                "the address of an image has no user, password, query or fragment",
+                hint=f"give {bare[:120]}; log in with `docker login`, or by a line of netrc",
+            )
         raise UsageError(
             f"{text[:120]!r} is not {_IMAGE_FORM}",
             hint="give the host of the registry and a name in lower case, as in docker://docker.io/ai/smollm2",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from yarnstore.errors import UsageError
 from yarnstore.ops.exchange.address import parse_address
 
 
@@ -26,3 +27,12 @@ def test_a_registry_is_asked_over_https_unless_it_is_this_machine(text: str, url
     assert address is not None
     assert address.url == url
     assert str(address) == text
+
+
+def test_the_password_in_an_address_is_not_repeated_and_the_error_says_where_to_put_it() -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_address("docker://bob:secret@models.example.org:5000/acme/m:1")
+    said = f"{caught.value} {caught.value.hint} {caught.value.fields}"
+    assert "secret" not in said
+    assert "bob" not in said
+    assert "give docker://models.example.org:5000/acme/m:1; log in with `docker login`" in said
