@@ -96,14 +96,17 @@ class DirectConnection(httpcore.ConnectionInterface):
         self._lock = threading.Lock()
         self._stream: PatientStream | None = None
         self._http: _Http | None = None
+        self._is_starting = False  # a request, until its response has headers
         self._is_reading = False  # a body, here
         self._is_closed = False
         self._expires_s = 0.0  # if it is idle after a body that was read here
 
     def handle_request(self, request: httpcore.Request) -> httpcore.Response:
         with self._lock:
-            if self._is_reading or self._is_closed:
+            if self._is_starting or self._is_reading or self._is_closed:
                 raise httpcore.ConnectionNotAvailable
+            self._is_starting = True
+        try:
             if self._stream is None:
                 try:
                     self._stream = self._connect(request)
@@ -113,7 +116,9 @@ class DirectConnection(httpcore.ConnectionInterface):
             if self._http is None:
                 self._http = _Http(self._origin, self._stream, KEEPALIVE_S)
             http, stream = self._http, self._stream
-        response = http.handle_request(request)
+            response = http.handle_request(request)
+        finally:
+            self._is_starting = False
         want = _counted_bytes(request, response)
         if want is None:
             return response
@@ -153,9 +158,17 @@ class DirectConnection(httpcore.ConnectionInterface):
 
     def is_available(self) -> bool:
         http = self._http
-        return self._is_idle_here() if http is None else http.is_available()
+        return not self._is_starting and (self._is_idle_here() if http is None else http.is_available())
 
     def has_expired(self) -> bool:
+        # The pool closes one that has expired, also if it has just given it to another request; that finds it
+        # closed before it sends anything, and gets another.
+        with self._lock:
+            if not self._is_starting and self._is_stale():
+                self._is_closed = True
+            return self._is_closed
+
+    def _is_stale(self) -> bool:
         http, stream = self._http, self._stream
         if http is not None:
             return http.has_expired()
@@ -168,7 +181,7 @@ class DirectConnection(httpcore.ConnectionInterface):
 
     def is_idle(self) -> bool:
         http = self._http
-        return self._is_idle_here() if http is None else http.is_idle()
+        return not self._is_starting and (self._is_idle_here() if http is None else http.is_idle())
 
     def is_closed(self) -> bool:
         http = self._http

@@ -9,11 +9,13 @@ from contextlib import closing, contextmanager
 from itertools import pairwise
 from pathlib import Path
 
+import httpcore
 import msgspec
 import pytest
 
 from tests.support.servers import Reply, Script, ScriptedServer, chunked, ranged, self_signed
 from yarnstore.backends.base import Timeouts
+from yarnstore.backends.connections import Connector, DirectConnection
 from yarnstore.backends.http import HttpBackend
 from yarnstore.errors import BackendError, TransientError
 
@@ -233,3 +235,22 @@ def test_a_silent_server_is_given_up_within_a_long_body() -> None:
             read(backend)
         assert read(backend) == b"next"
     assert connections(server) == [0, 1]
+
+
+def test_a_connection_that_the_pool_closes_begins_no_request_meanwhile() -> None:
+    """The pool gives an idle one to a thread while another finds that its server has closed it."""
+    with ScriptedServer([Reply(body=b"first")]) as server:
+        url = httpcore.URL(server.url)
+        request = httpcore.Request("GET", url, headers=[(b"Host", url.host)])
+        connection = DirectConnection(url.origin, Connector(check_peer=False), None)
+        response = connection.handle_request(request)
+        assert response.read() == b"first"
+        response.close()
+        assert connection.is_idle()
+    ends = time.monotonic() + 30
+    while not connection.has_expired():  # until the server's close has arrived
+        assert time.monotonic() < ends
+        time.sleep(0.01)
+    with pytest.raises(httpcore.ConnectionNotAvailable):
+        connection.handle_request(request)
+    connection.close()
