@@ -217,17 +217,21 @@ class StoreLayout(msgspec.Struct, frozen=True):
         if found in STORE_FORMATS:
             return True
         check_not_moved(self.root)
-        name, _, major = found.decode("ascii", "replace").strip().partition("/")
-        if name == "yarnstore-store" and re.fullmatch("[0-9]{1,4}", major) and int(major) > 4:
-            raise IncompatibleError(
-                f"the store at {self.root} is in format {major}; this release uses formats up to 4",
-                hint="update yarnstore to read it, or use another store (YSTORE_HOME)",
-            )
+        self._refuse_newer()
         raise FormatError(
             f"{path}",
             "is not the format file of a store",
             hint="if this folder is a store, `ystore fsck --repair` writes it again",
         )
+
+    def _refuse_newer(self) -> None:
+        """Raises: IncompatibleError if the format is one of a later release, which nothing may change."""
+        name, _, major = self.format.decode("ascii", "replace").strip().partition("/")
+        if name == "yarnstore-store" and re.fullmatch("[0-9]{1,4}", major) and int(major) > 4:
+            raise IncompatibleError(
+                f"the store at {self.root} is in format {major}; this release uses formats up to 4",
+                hint="update yarnstore to read it, or use another store (YSTORE_HOME)",
+            )
 
     def ensure(self) -> None:
         """Create the store if it does not exist.  Raises: StorageError."""
@@ -257,42 +261,45 @@ class StoreLayout(msgspec.Struct, frozen=True):
         self._raise_format(MAPPED_FORMAT)
 
     def _raise_format(self, wanted: bytes) -> None:
-        """Set a format unless the store has it or a later one."""
+        """Set a format unless the store has it or a later one.  Raises: IncompatibleError, StorageError."""
         enough = STORE_FORMATS[STORE_FORMATS.index(wanted) :]
         if self.format in enough:
             return
         with lock.hold_folder(self.root / "packs"):  # another process may set a later one
             if self.format not in enough:
+                self._refuse_newer()
                 fsio.write_atomic(self.root / "format", wanted, tmp_dir=self.tmp)
 
     @contextlib.contextmanager
     def shared(self, *, damaged: bool = False) -> Iterator[None]:
         """Hold the shared lock, which locks out `gc`; `damaged` accepts a store without a valid format.
 
-        Raises: LockTimeoutError.
+        Raises: IncompatibleError, LockTimeoutError.
         """
-        self._prepare(damaged=damaged)
-        with self._locked(exclusive=False):
+        with self._locked(exclusive=False, damaged=damaged):
             yield
 
     @contextlib.contextmanager
     def exclusive(self, *, damaged: bool = False) -> Iterator[None]:
         """Hold the exclusive lock; `damaged` accepts a store without a valid format.
 
-        Raises: LockTimeoutError.
+        Raises: IncompatibleError, LockTimeoutError.
         """
-        self._prepare(damaged=damaged)
-        with self._locked(exclusive=True):
+        with self._locked(exclusive=True, damaged=damaged):
             yield
 
-    def _locked(self, *, exclusive: bool) -> contextlib.AbstractContextManager[None]:
-        return lock.acquire(
+    @contextlib.contextmanager
+    def _locked(self, *, exclusive: bool, damaged: bool) -> Iterator[None]:
+        self._prepare(damaged=damaged)
+        with lock.acquire(
             self.lock_path,
             exclusive=exclusive,
             timeout_s=self.lock_timeout_s,
             on_wait=self.on_wait,
             gate=self.root / "lock.gate",
-        )
+        ):
+            self._refuse_newer()  # a newer release may have used the store while this one waited
+            yield
 
     def any_trial(self) -> bool:
         """Whether `trials` has any record; False if that cannot be read."""
@@ -305,6 +312,7 @@ class StoreLayout(msgspec.Struct, frozen=True):
         for folder in self.folders():
             if os.path.islink(folder):  # outer folders first, so that no link is followed
                 folders.refuse_link(folder)
+        self._refuse_newer()
         if not damaged:
             self.ensure()
 

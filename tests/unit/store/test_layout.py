@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from pathlib import Path
 
@@ -64,6 +65,40 @@ def test_a_newer_store_is_refused_by_name(tmp_path: Path, data: bytes) -> None:
         with pytest.raises(IncompatibleError, match="in format"):
             use()
     assert (tmp_path / "format").read_bytes() == data
+
+
+def test_a_format_that_a_newer_release_sets_meanwhile_stays(tmp_path: Path) -> None:
+    layout = StoreLayout(tmp_path / "home")
+    newer = b"yarnstore-store/5\n"
+    with layout.shared():
+        (layout.root / "format").write_bytes(newer)
+        for change in (layout.rely_on_files, layout.allow_mapped):
+            with pytest.raises(IncompatibleError, match="in format 5"):
+                change()
+    assert layout.format == newer
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+@pytest.mark.parametrize("kind", ["shared", "exclusive"])
+def test_a_store_that_a_newer_release_has_used_is_not_locked(
+    tmp_path: Path, kind: str, *, damaged: bool
+) -> None:
+    other, held = StoreLayout(tmp_path / "home"), contextlib.ExitStack()
+    held.enter_context(other.exclusive())
+
+    def raise_format(*_: object) -> None:
+        (other.root / "format").write_bytes(b"yarnstore-store/5\n")
+        held.close()
+
+    layout = StoreLayout(tmp_path / "home", on_wait=raise_format)
+    for _ in ("it was raised during the wait", "before"):
+        with (
+            held,
+            pytest.raises(IncompatibleError, match="in format 5"),
+            getattr(layout, kind)(damaged=damaged),
+        ):
+            pytest.fail("it is used")
+    assert layout.format == b"yarnstore-store/5\n"
 
 
 @pytest.mark.parametrize(

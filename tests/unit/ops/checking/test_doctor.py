@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from tests.support.servers import static_server
 from tests.support.stores import MODEL, Site, make_site
 from yarnstore import Store
+from yarnstore.errors import IncompatibleError
 from yarnstore.ops.checking import doctor_disk
 from yarnstore.ops.checking.doctor import DoctorResult, diagnose
 from yarnstore.store import fsio, fsread
@@ -154,6 +156,19 @@ def test_a_newer_store(site: Site) -> None:
     assert ills(found)["store"] == "wrong"
     (check,) = [check for check in found.checks if check.name == "store"]
     assert "format 9" in check.what
+    (contents,) = [check for check in found.checks if check.name == "contents"]
+    assert "format 9" in contents.what
+    assert "fsck" not in contents.mend, "a repair must not lower the format"
+
+
+def test_a_newer_store_is_neither_checked_nor_repaired(site: Site) -> None:
+    _bad_format(site)
+    before = {path: path.read_bytes() for path in site.home.rglob("*") if path.is_file()}
+    with Store.open(site.home) as store:
+        for use in (store.fsck, partial(store.fsck, quick=True), partial(store.fsck, repair=True)):
+            with pytest.raises(IncompatibleError, match="in format 9"):
+                use()
+    assert {path: path.read_bytes() for path in site.home.rglob("*") if path.is_file()} == before
 
 
 def test_what_was_left_is_noted(site: Site) -> None:
