@@ -1,9 +1,10 @@
 """`update`: update one or several installed models to the newest version, or to a requested one.
 
 Several models are updated at the same time.  Those of which one needs another, such as an adapter and its
-base, are downloaded first, and then installed one after the other, what is needed first.  So a kill in
-between leaves versions of which one needs a version that is not installed: `outdated` and `doctor` name it,
-and the next update without names finishes.  `update_plan` has the steps of one model.
+base, are downloaded first, and then installed one after the other, what is needed first.  An interrupt in
+between completes the moves, except those with a self-check, which count as failed.  A kill leaves versions of
+which one needs a version that is not installed: `outdated` and `doctor` name it, and the next update without
+names finishes.  `update_plan` has the steps of one model.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
+
+import msgspec
 
 from yarnstore.core.reflog import Installed
 from yarnstore.errors import (
@@ -25,7 +29,7 @@ from yarnstore.errors import (
     UsageError,
     YarnstoreError,
 )
-from yarnstore.ops.installing.activate import rollback_goal
+from yarnstore.ops.installing.activate import rollback_goal, settle_trials
 from yarnstore.ops.installing.candidates import plan_moves
 from yarnstore.ops.installing.checkout import Prepared, rollback
 from yarnstore.ops.installing.update_plan import UpdatePlan, UpdateResult, plan_update
@@ -184,6 +188,21 @@ def update_many(
     return UpdateSummary(tuple(done[name] for name in names), dry_run)
 
 
+class _Ready(NamedTuple):
+    """An update whose version is downloaded, if there is one."""
+
+    plan: UpdatePlan
+    prepared: Prepared | None
+    started: float
+
+    def is_made(self, session: Session) -> bool:
+        """Whether its version is installed now, and was not before."""
+        if self.prepared is None:
+            return False
+        goal = self.prepared.manifest.digest
+        return self.plan.current.manifest != goal == session.refs.installed(self.plan.outcome.model)
+
+
 def update_group(
     session: Session, policies: Mapping[str, Policy], requirements: Requirements, *, dry_run: bool = False
 ) -> list[UpdateResult]:
@@ -193,7 +212,7 @@ def update_group(
     without it; if one is not installed in the end, those that it does not fit go back, and those that need
     these.
 
-    Raises: CancelledError.
+    Raises: CancelledError, after the moves were completed or taken back if a part of them was made.
     """
     try:
         return _update_group(session, policies, requirements, dry_run=dry_run)
@@ -208,16 +227,15 @@ def _update_group(
 ) -> list[UpdateResult]:
     results: dict[str, UpdateResult] = {}
     with session.layout.shared(), contextlib.ExitStack() as opened:
-        ready: dict[str, tuple[UpdatePlan, Prepared | None, float]] = {}
+        ready: dict[str, _Ready] = {}
         left = list(policies)
         while left:
             for model in left:
                 started = time.perf_counter()
                 chunks = opened.enter_context(ChunkStore(session.layout))
                 try:
-                    ready[model] = (
-                        *_prepare(session, model, policies[model], requirements, chunks, dry_run),
-                        started,
+                    ready[model] = _Ready(
+                        *_prepare(session, model, policies[model], requirements, chunks, dry_run), started
                     )
                 except CancelledError:
                     raise
@@ -230,16 +248,21 @@ def _update_group(
             requirements = moves.requirements
             moving = [model for models in moves.groups for model in models]
             left = [*moving, *(model for model in rest if model not in moving)]
-        for model in (model for model in left if model not in results):
-            plan, prepared, started = ready[model]
-            try:
-                done = plan.forecast() if dry_run else plan.apply(started, prepared)
-                results[model] = replace(done, seconds=round(time.perf_counter() - started, 4))
-            except CancelledError:
-                raise
-            except YarnstoreError as error:
-                results[model] = failed_update(session, model, error, named=False)
-        results |= _take_back(session, left, results)
+        try:
+            for model in (model for model in left if model not in results):
+                plan, prepared, started = ready[model]
+                try:
+                    done = plan.forecast() if dry_run else plan.apply(started, prepared)
+                    results[model] = replace(done, seconds=round(time.perf_counter() - started, 4))
+                except CancelledError:
+                    raise
+                except YarnstoreError as error:
+                    results[model] = failed_update(session, model, error, named=False)
+            results |= _take_back(session, left, results)
+        except (CancelledError, KeyboardInterrupt):
+            if not dry_run:
+                _complete(session, {model: ready[model] for model in left if model in ready}, results)
+            raise
     return [results[model] for model in policies]
 
 
@@ -259,6 +282,35 @@ def _prepare(
     return plan, prepared
 
 
+def _complete(session: Session, ready: Mapping[str, _Ready], results: dict[str, UpdateResult]) -> None:
+    """After an interrupt, install what is `ready`, in this order, if a part of it is; `results` are those of
+    the moves that had ended.
+
+    A move whose self-check would have to run fails.
+    """
+    session = _unstoppable(session)
+    settle_trials(session)
+    moves = {model: each for model, each in ready.items() if each.prepared is not None}
+    if not any(each.is_made(session) for each in moves.values()):
+        return
+    session.note(f"interrupted: first the updates of {', '.join(moves)} end, which belong together")
+    for model, (plan, prepared, started) in moves.items():
+        if model in results:
+            continue
+        try:
+            if model in session.self_checks:
+                raise CancelledError("interrupted")
+            replace(plan, session=session).apply(started, prepared)
+            results[model] = replace(plan.outcome, status="updated")
+        except YarnstoreError as error:
+            results[model] = failed_update(session, model, error, named=False)
+    _take_back(session, list(moves), results)
+
+
+def _unstoppable(session: Session) -> Session:
+    return msgspec.structs.replace(session, activity=session.activity.unstoppable())
+
+
 def _take_back(
     session: Session, order: Sequence[str], results: Mapping[str, UpdateResult]
 ) -> dict[str, UpdateResult]:
@@ -269,6 +321,7 @@ def _take_back(
     """
     if all(done.status != "failed" for done in results.values()):
         return {}
+    session = _unstoppable(session)
     reasons = _choose_to_go_back(session, results)
     taken: dict[str, UpdateResult] = {}
     left = [model for model in order if model in reasons]

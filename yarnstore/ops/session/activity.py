@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from yarnstore.errors import CancelledError
 from yarnstore.progress import OnProgress, Progress, ignore
@@ -51,6 +51,15 @@ class Activity:
         self._raise_if_ended()
         for check in self._checks:
             check()
+
+    def unstoppable(self) -> Activity:
+        """Return an activity with the same listener and clock that nothing stops."""
+
+        def tell(event: Progress) -> None:
+            with self.listening, suppress(CancelledError):
+                self._tell(event)
+
+        return Activity(tell, clock=self.clock)
 
     @contextmanager
     def until(self, check: Callable[[], None]) -> Iterator[None]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,8 @@ from typing import Any
 import pytest
 
 from yarnstore import Store
-from yarnstore.errors import ConflictError, IncompatibleError, SpecError, UsageError
+from yarnstore.errors import CancelledError, ConflictError, IncompatibleError, SpecError, UsageError
+from yarnstore.ops.session.activity import Activity
 from yarnstore.progress import Progress
 from yarnstore.store.native import quoted
 from yarnstore.store.refs import Refs
@@ -278,6 +282,111 @@ def test_a_joint_move_that_was_killed_in_between_is_named_and_finished(
     store.update_models(major=True)
     assert installed(store) == {"base": "2.0.0", "adapter": "2.0.0"}
     assert [c.status for c in store.examine().checks if c.name == "requirements"] != ["wrong"]
+
+
+def interrupt_at(patched: pytest.MonkeyPatch, moves: int, *, after: bool = False) -> None:
+    """Press Ctrl-C before the next move of a ref after so many, or right after it."""
+    move, end, made = Refs.move, Activity.end, list[str]()
+    ended = threading.Event()
+
+    def ending(activity: Activity) -> None:
+        end(activity)
+        ended.set()
+
+    def press() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        if threading.current_thread() is not threading.main_thread():
+            assert ended.wait(10)
+
+    def moving(refs: Refs, model: str, *args: Any, **more: Any) -> None:
+        count = len(made)
+        made.append(model)
+        if count == moves and not after:
+            press()
+        move(refs, model, *args, **more)
+        if count == moves and after:
+            press()
+
+    patched.setattr(Activity, "end", ending)
+    patched.setattr(Refs, "move", moving)
+
+
+def update_jointly(store: Store, how: str) -> None:
+    if how == "auto-update":
+        store.run_auto_update(now=True)
+    else:
+        store.update_models(major=True)
+
+
+@pytest.fixture
+def close(registry: Path, store: Store) -> Store:
+    """The store with a base and an adapter that auto-update may move together, too."""
+    publish(registry, "base@1.2.0")
+    publish(registry, "adapter@1.1.0", requires="base@~1.0")
+    publish(registry, "adapter@1.2.0", requires="base@~1.2")
+    yank(registry, "base", "2.0.0")
+    yank(registry, "adapter", "2.0.0")
+    store.checkout("base@1.0.0")
+    store.checkout("adapter@1.1.0")
+    store.set_auto_update(enabled=True, policy="minor")
+    return store
+
+
+OLD = {"base": "1.0.0", "adapter": "1.1.0"}
+NEW = {"base": "1.2.0", "adapter": "1.2.0"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a process cannot send itself Ctrl-C")
+@pytest.mark.parametrize("how", ["update", "auto-update"])
+@pytest.mark.parametrize(("moves", "after"), [(0, False), (0, True), (1, False), (1, True)])
+def test_an_interrupt_between_joint_moves_completes_them(
+    close: Store, monkeypatch: pytest.MonkeyPatch, how: str, moves: int, after: bool
+) -> None:
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, moves, after=after)
+        with pytest.raises(KeyboardInterrupt):
+            update_jointly(close, how)
+    begun = how == "update" or moves or after
+    assert installed(close) == (NEW if begun else OLD)
+    assert "wrong" not in {c.status for c in close.examine().checks if c.name == "requirements"}
+    update_jointly(close, how)
+    assert installed(close) == NEW
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a process cannot send itself Ctrl-C")
+@pytest.mark.parametrize("how", ["update", "auto-update"])
+@pytest.mark.parametrize("checked", ["base", "adapter"])
+def test_an_interrupt_that_would_wait_for_a_self_check_takes_joint_moves_back(
+    close: Store, monkeypatch: pytest.MonkeyPatch, how: str, checked: str
+) -> None:
+    words = json.dumps([sys.executable, "-c", "pass"])
+    with (Path(close.home) / "config.toml").open("a", encoding="utf-8") as file:
+        file.write(f"[models.{checked}]\nverify_command = {words}\n")
+    store = Store.open(close.home)
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, 0, after=True)
+        with pytest.raises(KeyboardInterrupt):
+            update_jointly(store, how)
+    assert installed(store) == OLD
+    store.update_models()
+    assert installed(store) == NEW
+
+
+def test_a_joint_move_that_is_cancelled_in_between_is_completed(store: Store) -> None:
+    """As by a job of the service."""
+    store.checkout("base@1.0.0")
+    store.checkout("adapter@1.0.0")
+    cancelled = list[str]()
+
+    def hear(event: Progress) -> None:
+        if cancelled or event.text.startswith("warning: adapter 1.0.0 needs base"):
+            cancelled.append(event.text)
+            raise CancelledError("stopped")
+
+    with pytest.raises(CancelledError):
+        store.update_models(major=True, progress=hear)
+    assert "interrupted: first the updates of base, adapter end, which belong together" in cancelled
+    assert installed(store) == {"base": "2.0.0", "adapter": "2.0.0"}
 
 
 def test_a_requirement_that_is_broken_already_holds_nothing_back(store: Store) -> None:
