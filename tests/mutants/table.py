@@ -217,8 +217,8 @@ MUTANTS = (
     ),
     Mutant(
         "file of an older version deleted for a pack that nobody read",
-        "            if thin.frees_files and forget_damaged(session, thin.roots, thin.own_files):\n",
-        "            if False:\n",
+        "    if thin.frees_files and forget_damaged(session, thin.roots, thin.own_files):\n",
+        "    if False:\n",
         (f"{_PROOF}[thin]",),
     ),
     Mutant(

@@ -78,7 +78,7 @@ class Backing:
 
     def proven(self, names: Collection[str]) -> Ids:
         """Return the chunks that were hashed in this run in the files `names`, ascending."""
-        also = NO_IDS if self.only_copies is None else self.only_copies.unchanged(names)
+        also = NO_IDS if self.only_copies is None else self.only_copies.proven(names)
         return np.union1d(self.unchanged(names), also)
 
     def unchanged(self, names: Collection[str] | None) -> Ids:

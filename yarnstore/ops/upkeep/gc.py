@@ -13,32 +13,24 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from yarnstore.errors import ConflictError, DiskFullError, LockTimeoutError
 from yarnstore.ops.copies.proof import forget_damaged, forget_rotten_doubles
-from yarnstore.ops.copies.slim import (
-    Backing,
-    as_deltas,
-    lack_copies,
-    verify_claims,
-    verify_files,
-    write_copies,
-)
+from yarnstore.ops.copies.slim import Backing, lack_copies, verify_files, write_copies
 from yarnstore.ops.querying.keeping import GcPolicy
 from yarnstore.ops.session.mark import current_roots, remembering
 from yarnstore.ops.session.session import Session
-from yarnstore.ops.upkeep.gc_plan import GcPlan, plan_gc
+from yarnstore.ops.upkeep.gc_plan import GcPlan, alone, plan_gc
 from yarnstore.ops.upkeep.gc_views import KeptView, hold_copies
 from yarnstore.ops.upkeep.repack import encode_anew, repack, rewrite_packs
-from yarnstore.progress import Meter, format_size, plural
-from yarnstore.store import fsread, held
+from yarnstore.ops.upkeep.thinning import forecast_need, thin_out
+from yarnstore.progress import format_size, plural
+from yarnstore.store import fsread
 from yarnstore.store.chunks import ChunkStore, recover_chunks
 from yarnstore.store.disk import content_bytes, disk_bytes
 from yarnstore.store.drafts import incomplete_bytes, remove_incomplete
-from yarnstore.store.packs import PackWriter
 from yarnstore.store.refs import VersionName
 
 # How many versions are named before they are deleted.
@@ -99,7 +91,7 @@ def gc(
     if not dry_run:
         expected = _copy_first(session, policy, expected)
     before = _stored_bytes(session)
-    with _alone(session):
+    with alone(session):
         # Without disk space to recover packs of killed processes, these are deleted too.
         with contextlib.suppress(DiskFullError), ChunkStore(session.layout) as chunks:
             recover_chunks(chunks)
@@ -116,6 +108,8 @@ def gc(
     if dry_run:
         with session.layout.shared():
             freed = plan.forecast_freed_bytes(repack=repack_too)
+            if slim_too:
+                forecast_need(session, policy)
             if _is_short(session, policy, freed):
                 incomplete = incomplete_bytes(session.layout, without=plan.leftovers)
                 _announce_incomplete(session, incomplete, dry_run=True)
@@ -149,23 +143,13 @@ def gc(
     )
 
 
-@contextlib.contextmanager
-def _alone(session: Session) -> Iterator[None]:
-    """Hold the exclusive lock, with files back in their places that a killed process was moving: a plan
-    deletes what is left in `tmp/`.
-    """
-    with session.layout.exclusive():
-        held.reindex(session.layout)
-        yield
-
-
 def _make_space(session: Session, policy: GcPolicy) -> int:
     """Delete incomplete downloads if the disk is still too full; return how many bytes were freed."""
     layout = session.layout
     if not _is_short(session, policy) or not (incomplete_bytes(layout) or session.refs.partials()):
         return 0
     before = disk_bytes(layout.root)
-    with _alone(session):
+    with alone(session):
         _announce_incomplete(session, incomplete_bytes(layout), dry_run=False)
         remove_incomplete(layout)
         for name in session.refs.partials():  # the plan then deletes what they brought into packs
@@ -254,7 +238,7 @@ def _leave_one_copy(session: Session, policy: GcPolicy, plan: GcPlan) -> Backing
     backing, after = _slim(session, policy, plan)
     if after.reencode:
         encode_anew(session, after.reencode)
-        with _alone(session):
+        with alone(session):
             after = plan_gc(session, policy, backing, thin=True)
             after.apply()
     rewrite_packs(session, after.rewrite_packs, partial(backing.redundant, session))
@@ -273,41 +257,30 @@ def _slim(session: Session, policy: GcPolicy, plan: GcPlan) -> tuple[Backing, Gc
     First, chunks of versions that keep their files are removed from packs; then those of the other versions
     are encoded against these, and their files are deleted.
     """
-    layout = session.layout
     backing = Backing()
     try:
-        with layout.shared():
-            roots = current_roots(session)
-            write_copies(session, policy.keep_copy, list(filter(policy.covers, roots)))
-            backing = verify_files(session, policy.keep_copy, roots, plan.covered_files)
-        if len(backing.ids):
-            with _alone(session):
-                plan = plan_gc(session, policy, backing)
-                plan.apply()
-            rewrite_packs(session, plan.rewrite_packs, partial(backing.redundant, session))
-        with layout.shared():
-            thin = plan_gc(session, policy, backing, thin=True)
-            if thin.frees_files and forget_damaged(session, thin.roots, thin.own_files):
-                thin = plan_gc(session, policy, backing, thin=True)
-            if len(thin.lacking.claimed):
-                kept = [*thin.roots, *thin.views.manifests]
-                proof = verify_claims(session, kept, thin.own_files, thin.lacking.claimed)
-                backing = replace(backing, only_copies=proof)
-                thin = plan_gc(session, policy, backing, thin=True)
-            if thin.lacking:
-                plain_bytes = thin.lacking.bytes_of(thin.roots)
-                fsread.require_space(layout.root, plain_bytes, layout.reserve)
-                meter = Meter(session.activity.report, "write", "older versions", plain_bytes)
-                with ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
-                    for entry in as_deltas(session, chunks, thin.lacking.to_encode, thin.roots):
-                        writer.add(entry)
-                        meter.add(entry.plain_bytes)
-        if thin.frees_files or len(backing.ids):
-            with _alone(session):
-                plan = plan_gc(session, policy, backing, thin=True)
-                plan.apply()
-    except (DiskFullError, LockTimeoutError) as error:
+        backing, plan = _drop_doubles(session, policy, plan)
+        backing, plan = thin_out(session, policy, backing, plan)
+    except LockTimeoutError as error:
         session.note(f"some files and packs are kept: {error.message}")
+    except DiskFullError as error:
+        session.note(f"some files and packs are kept: {error.message}")
+        with contextlib.suppress(DiskFullError, LockTimeoutError):  # what was written for files that stay
+            backing, plan = _drop_doubles(session, policy, plan)
+    return backing, plan
+
+
+def _drop_doubles(session: Session, policy: GcPolicy, plan: GcPlan) -> tuple[Backing, GcPlan]:
+    """Remove from packs what files of a plan's versions have; return as `_slim`."""
+    with session.layout.shared():
+        roots = current_roots(session)
+        write_copies(session, policy.keep_copy, list(filter(policy.covers, roots)))
+        backing = verify_files(session, policy.keep_copy, roots, plan.covered_files)
+    if len(backing.ids):
+        with alone(session):
+            plan = plan_gc(session, policy, backing)
+            plan.apply()
+        rewrite_packs(session, plan.rewrite_packs, partial(backing.redundant, session))
     return backing, plan
 
 

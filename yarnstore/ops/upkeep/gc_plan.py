@@ -7,6 +7,8 @@ to delete, and `gc_views` the views to keep.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import msgspec
@@ -180,6 +182,16 @@ class GcPlan:
             for path in self.leftovers:
                 _remove_dead(path)
             empty_trash(self.session)
+
+
+@contextlib.contextmanager
+def alone(session: Session) -> Iterator[None]:
+    """Hold the exclusive lock, with files back in their places that a killed process was moving: a plan
+    deletes what is left in `tmp/`.
+    """
+    with session.layout.exclusive():
+        held.reindex(session.layout)
+        yield
 
 
 def plan_gc(
