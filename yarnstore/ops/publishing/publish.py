@@ -49,7 +49,7 @@ from yarnstore.registry.edit import RawDoc, add_version, raw_models, refuse_othe
 from yarnstore.registry.entries import VersionEntry
 from yarnstore.registry.lint.rules import url_fault
 from yarnstore.registry.ranges import Range
-from yarnstore.registry.spec import Spec, exact_version
+from yarnstore.registry.spec import Alias, Spec, exact_version
 from yarnstore.store import fsio, fsread
 from yarnstore.store.chunks import PackReader, load_indexes
 from yarnstore.store.filepath import Path
@@ -182,7 +182,9 @@ def publish(
     old = build_entry(folder, name)
     _check_ram(version_info, old)
     published = published_manifest(folder, name)
-    if published is not None:
+    if published is None:
+        _refuse_aliases(version_info)
+    else:
         _refuse_other_content(published, sources, str(spec), on_progress)
         _refuse_other_requirements(published, version_info)
     broken, code = search_sources(sources, on_progress if published is None else ignore)
@@ -283,6 +285,21 @@ def _check_requirement(spec: Spec, text: str) -> None:
     """Refuse a requirement that is not a spec, or names the model itself.  Raises: SpecError, UsageError."""
     if Spec.parse(text).model == spec.model:
         raise UsageError(f"--requires {text} names the model itself", hint="give another model")
+
+
+def _refuse_aliases(info: VersionInfo) -> None:
+    """Refuse requirements that any version meets: an alias is the registry's, and moves.
+
+    Raises: UsageError.
+    """
+    for text in info.requires:
+        named = Spec.parse(text)
+        if isinstance(named.selector, Alias):
+            bare = Spec(named.model, named.variant)
+            raise UsageError(
+                f"--requires {text} names an alias, which may lead to another version tomorrow",
+                hint=f"give a range, such as {bare}@^1.0, or {bare} alone for any version",
+            )
 
 
 def _refuse_other_requirements(published: Manifest, info: VersionInfo) -> None:

@@ -19,7 +19,7 @@ from yarnstore.registry.check import format_key
 from yarnstore.registry.entries import BasedDeltaEntry, DeltaEntry, ModelEntry, VersionEntry
 from yarnstore.registry.ranges import Range
 from yarnstore.registry.select import builds_of
-from yarnstore.registry.spec import LATEST, Exact, Spec, is_alias
+from yarnstore.registry.spec import LATEST, Alias, Exact, Spec, is_alias
 from yarnstore.registry.versions import is_prerelease, meant_version, precedence
 
 Rule: TypeAlias = tuple[Literal["error", "warning"], str, str]
@@ -194,9 +194,13 @@ def _own(entry: VersionEntry, here: str) -> Iterator[Rule]:
             yield "error", f"{here}.compatibility[{index}]", f"is not a range: {error.fields['why']}"
     for index, text in enumerate(entry.requires):
         try:
-            Spec.parse(text)
+            needed = Spec.parse(text)
         except SpecError as error:
             yield "error", f"{here}.requires[{index}]", f"is not a spec: {error.fields['why']}"
+            continue
+        if isinstance(needed.selector, Alias):
+            why = f"is an alias, which any version meets; name a range, such as {needed.model}@^1.0"
+            yield "warning", f"{here}.requires[{index}]", why
     if entry.download_url is not None and (why := url_fault(entry.download_url, relative=True)):
         yield "error", f"{here}.download_url", why
     for index, url in enumerate(entry.mirrors):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -106,6 +107,22 @@ def test_no_update_breaks_another_model_unless_it_is_named(store: Store, registr
     assert {item.status for item in store.run_auto_update(now=True).models} == {"held"}
     assert not store.update_model("base", dry_run=True).changed
     assert store.update_model("base").version == "1.2.0"  # named: it warns
+
+
+def rewrite(registry: Path, model: str, old: str, new: str) -> None:
+    """Change what the only version of a model needs, as if it had been published so."""
+    index = registry / "registry.json"
+    models = json.loads(index.read_text(encoding="utf-8"))
+    entry = models["models"][model]["versions"]["1.0.0"]
+    named = entry["manifest"].removeprefix("sha256:")
+    folder = registry / "manifests"
+    (folder / f"{named}.json.zst").unlink(missing_ok=True)
+    made = (folder / f"{named}.json").read_bytes().replace(old.encode(), new.encode())
+    (folder / f"{named}.json").unlink()
+    digest = hashlib.sha256(made).hexdigest()
+    (folder / f"{digest}.json").write_bytes(made)
+    entry["manifest"], entry["requires"] = f"sha256:{digest}", [new]
+    index.write_text(json.dumps(models), encoding="utf-8")
 
 
 def yank(registry: Path, model: str, version: str) -> None:
@@ -451,3 +468,34 @@ def test_what_publishers_say(store: Store, registry: Path, tmp_path: Path) -> No
         Store.publish(source, "x@1.0.0", registry=registry, requires=("base@@",))
     with pytest.raises(UsageError, match="names the model itself"):
         Store.publish(source, "x@1.0.0", registry=registry, requires=("x@^1",))
+
+
+def test_an_alias_is_refused_as_a_requirement_since_any_version_would_fit_it(
+    store: Store, registry: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "adapter@1.0.0.bin"
+    for text in ("base@stable", "base@latest", "base:cpu@stable"):
+        with pytest.raises(UsageError, match="alias") as told:
+            Store.publish(source, "x@1.0.0", registry=registry, requires=(text,))
+        assert "base@^1.0" in told.value.hint or "base:cpu@^1.0" in told.value.hint
+    Store.publish(source, "x@1.0.0", registry=registry, requires=("base",))
+    store.refresh_registries()
+    assert store.show("x@1.0.0").requires == ("base",)
+
+
+def test_an_alias_in_a_registry_that_has_one_is_met_by_any_version(store: Store, registry: Path) -> None:
+    publish(registry, "x@1.0.0", requires="base@^1.0")
+    rewrite(registry, "x", "base@^1.0", "base@stable")
+    source = registry.with_name("x@1.0.0.bin")
+    assert not Store.publish(source, "x@1.0.0", registry=registry, requires=("base@stable",)).changed
+    store.refresh_registries()
+    with pytest.raises(IncompatibleError, match="needs base@stable; it is not installed"):
+        store.checkout("x@1.0.0")
+    store.checkout("base@2.0.0")
+    store.checkout("x@1.0.0")
+    assert installed(store) == {"base": "2.0.0", "x": "1.0.0"}
+    (found,) = [item for item in store.lint_registry(registry).findings if "requires" in item.path]
+    assert (found.severity, found.message) == (
+        "warning",
+        "is an alias, which any version meets; name a range, such as base@^1.0",
+    )
