@@ -177,7 +177,10 @@ def _ending_quietly(server: _Server) -> Iterator[None]:
 
 def _faces(service: Service, options: Options) -> list[Face]:
     library = Library(service, fill=options.fill)
-    return [*([Hub(library)] if options.hub else []), *([Oci(library)] if options.oci else [])]
+    return [
+        *([Hub(library)] if options.hub else []),
+        *([Oci(library, service.access.token)] if options.oci else []),
+    ]
 
 
 def _check(options: Options) -> None:

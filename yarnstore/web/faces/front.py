@@ -21,7 +21,8 @@ _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 @dataclass(frozen=True)
 class FaceRequest:
-    """One request.  `trusted` is whether it has the token of the service."""
+    """One request.  `trusted` is whether it has the token of the service; `origin` is the scheme and host
+    that the client asked."""
 
     method: str
     path: str
@@ -29,6 +30,7 @@ class FaceRequest:
     headers: Mapping[str, str]
     trusted: bool
     body: bytes = b""
+    origin: str = ""
 
 
 class Readable(Protocol):
@@ -96,15 +98,17 @@ class Front:
         if face is None:
             await self._app(scope, receive, send)
             return
+        headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
+        }
         asked = FaceRequest(
             method=scope["method"],
             path=scope["path"],
             query=dict(parse_qsl(scope["query_string"].decode("latin-1"))),
-            headers={
-                name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
-            },
+            headers=headers,
             trusted=scope["ystore_client"] == "trusted",
             body=await _body(receive),
+            origin=f"{scope['scheme']}://{headers['host']}",
         )
         reply = face.stranger() if scope["ystore_client"] == "stranger" else await face.answer(asked)
         await _send(asked, reply, receive, send)

@@ -4,6 +4,10 @@ A version is a ModelPack artifact: one raw layer for each file, whose digest is 
 Ollama gets a version with a GGUF model as Ollama writes it.  `volume/NAME` has images with tar layers.  A tag
 is a version, whose `+` is a `_`, with `VARIANT__` before it for other variants; `latest` is the installed
 version.
+
+Many clients log in only if `/v2/` refuses them, by a challenge, and use no login otherwise.  Programs of this
+machine are led to `/v2/token`, which has a token for everybody, as the distribution project's token
+authentication describes; other machines, which need the service's token for anything, get a Basic challenge.
 """
 
 from __future__ import annotations
@@ -30,7 +34,10 @@ from yarnstore.web.faces.volumes import Volumes
 _PATH = re.compile(r"/v2/(.+)/(manifests|blobs|referrers)/([^/]+)")
 _TAGS = re.compile(r"/v2/(.+)/tags/list")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_CHALLENGE = 'Basic realm="ystore"'
+_BASIC = 'Basic realm="ystore"'
+_TOKENS = "/v2/token"
+_ANYONE = "anonymous"  # the token of clients without a login
+_TOKEN_LIFE_S = 3600
 _KNOWN_LIMIT = 4096
 # The namespace of images that containers mount.
 _VOLUMES = "volume/"
@@ -50,8 +57,9 @@ class _Named:
 class Oci:
     """The face of `ystore serve --oci`."""
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: Library, token: str) -> None:
         self._library = library
+        self._token = token
         self._volumes = Volumes(library)
         self._named: OrderedDict[tuple[bool, str, str], _Named] = OrderedDict()
 
@@ -61,7 +69,7 @@ class Oci:
 
     def stranger(self) -> Reply:
         """See `Face`."""
-        return _refused(f"this machine is served only with a token: {_TOKEN}")
+        return _refused(f"this machine is served only with a token: {_TOKEN}", _BASIC)
 
     async def answer(self, asked: FaceRequest) -> Reply:
         """See `Face`."""
@@ -71,7 +79,7 @@ class Oci:
             return await self._answer(asked)
         except NotServedError as error:
             if error.what == "model" and not asked.trusted:
-                return _refused(f"{error.message}; {_TOKEN}")
+                return _refused(f"{error.message}; {_TOKEN}", _challenge(asked))
             return _error(404, _CODES[error.what], error.message)
         except FillingError as error:
             status, headers = later(error.wait_s)
@@ -83,7 +91,14 @@ class Oci:
 
     async def _answer(self, asked: FaceRequest) -> Reply:
         if asked.path in ("/v2", "/v2/"):
-            return _json({})
+            if asked.trusted or asked.headers.get("authorization") == f"Bearer {_ANYONE}":
+                return _json({})
+            return _refused(_TOKEN, _challenge(asked))
+        if asked.path == _TOKENS:
+            if not asked.trusted and "authorization" in asked.headers:
+                return _refused(f"not the token of this service: {_TOKEN}", _BASIC)
+            token = self._token if asked.trusted else _ANYONE
+            return _json({"token": token, "access_token": token, "expires_in": _TOKEN_LIFE_S})
         if asked.path == "/v2/_catalog":
             listed = await self._library.models(trusted=asked.trusted)
             return _json({"repositories": _page([found.model.lower() for found in listed], asked)})
@@ -241,5 +256,12 @@ def _error(status: int, code: str, message: str, headers: Mapping[str, str] | No
     return _json({"errors": [{"code": code, "message": message, "detail": None}]}, status, headers)
 
 
-def _refused(message: str) -> Reply:
-    return _error(401, "UNAUTHORIZED", message, {"WWW-Authenticate": _CHALLENGE})
+def _challenge(asked: FaceRequest) -> str:
+    """Return where a program of this machine gets a token for what it asked."""
+    match = _PATH.fullmatch(asked.path) or _TAGS.fullmatch(asked.path)
+    scope = f',scope="repository:{match[1]}:pull"' if match and '"' not in match[1] else ""
+    return f'Bearer realm="{asked.origin}{_TOKENS}",service="ystore"{scope}'
+
+
+def _refused(message: str, challenge: str) -> Reply:
+    return _error(401, "UNAUTHORIZED", message, {"WWW-Authenticate": challenge})

@@ -131,7 +131,6 @@ def test_ollama_gets_the_image_that_it_reads(local: httpx.Client) -> None:
 
 
 def test_lists(local: httpx.Client, service: Running) -> None:
-    assert local.get("/v2/").status_code == 200
     assert local.get("/v2/_catalog").json() == {"repositories": [MODEL, "tiny"]}
     every = service.client.get("/v2/_catalog").json()["repositories"]
     assert every == ["acme/own", MODEL, "tiny"]
@@ -172,22 +171,80 @@ def test_a_miss_is_filled(local: httpx.Client, site: Site) -> None:
         assert data == (site.source("1.2.0") / path).read_bytes()
 
 
-def copied(service: Running, name: str, layout: Path) -> Path:
-    """Copy an image with skopeo, which compares each digest; return the folder of the blobs."""
-    skopeo = shutil.which("skopeo")
-    if skopeo is None:
+def skopeo(*words: str) -> str:
+    """Run skopeo, and return what it says about an error; empty without one."""
+    tool = shutil.which("skopeo")
+    if tool is None:
         pytest.skip("skopeo is not installed (Debian: apt install skopeo)")
+    done = subprocess.run([tool, *words], capture_output=True, text=True, timeout=60)
+    return done.stderr or "failed" if done.returncode else ""
+
+
+def copy_image(service: Running, name: str, layout: Path, *options: str) -> str:
+    """Copy an image with skopeo, which compares each digest; as `skopeo`."""
     source = f"docker://{service.url.removeprefix('http://')}{name}"
-    policy = ["--insecure-policy", "copy", "--all", "--preserve-digests", "--src-tls-verify=false"]
-    command = [skopeo, *policy, source, f"oci:{layout}:copied"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
+    usual = ["--all", "--preserve-digests", "--src-tls-verify=false"]
+    return skopeo("--insecure-policy", "copy", *usual, *options, source, f"oci:{layout}:copied")
+
+
+def copied(service: Running, name: str, layout: Path, *options: str) -> Path:
+    """Copy an image, and return the folder of the blobs."""
+    assert copy_image(service, name, layout, *options) == ""
     return layout / "blobs" / "sha256"
 
 
 def test_skopeo_copies_an_image(service: Running, site: Site, tmp_path: Path) -> None:
     blobs = copied(service, f"library/{MODEL}:1.1.0", tmp_path / "layout")
     assert set(site.contents("1.1.0").values()) <= {path.name for path in blobs.iterdir()}
+
+
+def test_skopeo_copies_a_model_that_needs_the_token(service: Running, site: Site, tmp_path: Path) -> None:
+    token = service.ready["token"]
+    assert "unauthorized" in copy_image(service, "acme/own:0.1.0", tmp_path / "without")
+    assert copy_image(service, "acme/own:0.1.0", tmp_path / "wrong", "--src-creds", "anyone:wrong")
+    blobs = copied(service, "acme/own:0.1.0", tmp_path / "layout", "--src-creds", f"anyone:{token}")
+    assert set(site.contents("1.2.0").values()) <= {path.name for path in blobs.iterdir()}
+    by_token = ["--src-registry-token", token]
+    copied(service, "acme/own:0.1.0", tmp_path / "registry token", *by_token)
+
+
+def test_skopeo_logs_in_with_the_token_only(service: Running, tmp_path: Path) -> None:
+    logins = tmp_path / "auth.json"
+    host = service.url.removeprefix("http://").rstrip("/")
+    login = ["login", "--tls-verify=false", "--authfile", str(logins), "--username", "anyone", "--password"]
+    assert skopeo(*login, "wrong", host)
+    assert not logins.exists()
+    assert skopeo(*login, service.ready["token"], host) == ""
+    copied(service, "acme/own:0.1.0", tmp_path / "layout", "--authfile", str(logins))
+
+
+def test_clients_that_ask_for_a_challenge_first_get_a_token(local: httpx.Client, service: Running) -> None:
+    asked = local.get("/v2/")
+    realm = f"{service.url}v2/token"
+    assert asked.status_code == 401
+    assert asked.headers["www-authenticate"] == f'Bearer realm="{realm}",service="ystore"'
+    nobody = local.get(realm, params={"service": "ystore", "scope": "repository:acme/own:pull"}).json()
+    assert nobody["token"] == nobody["access_token"] != service.ready["token"]
+    headers = {"Authorization": f"Bearer {nobody['token']}"}
+    assert local.get("/v2/", headers=headers).status_code == 200
+    assert local.get(f"/v2/{MODEL}/manifests/1.0.0", headers=headers).status_code == 200
+    refused = local.get("/v2/acme/own/manifests/0.1.0", headers=headers)
+    assert refused.status_code == 401
+    assert refused.headers["www-authenticate"].endswith('scope="repository:acme/own:pull"')
+    owner = local.get(realm, auth=("anyone", service.ready["token"])).json()
+    assert owner["token"] == service.ready["token"]
+    for wrong in ("Basic Og==", "Bearer wrong", "Basic x"):
+        assert local.get(realm, headers={"Authorization": wrong}).status_code == 401
+        assert local.get("/v2/", headers={"Authorization": wrong}).status_code == 401
+    assert service.client.get("/v2/").status_code == 200
+
+
+def test_other_machines_are_asked_for_a_password_at_any_address(local: httpx.Client) -> None:
+    for path in ("/v2/", "/v2/token", f"/v2/{MODEL}/manifests/1.0.0"):
+        answer = local.get(path, headers={"X-Forwarded-For": "10.0.0.9"})
+        assert answer.status_code == 401
+        # By http or https: only the proxy knows by which its clients reach a server of tokens here.
+        assert answer.headers["www-authenticate"] == 'Basic realm="ystore"'
 
 
 @pytest.mark.parametrize("name", ["", "library/"])
