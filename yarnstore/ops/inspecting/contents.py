@@ -71,8 +71,9 @@ def list_files(session: Session, spec: Spec, *, commit: str = "", online: bool =
     """Return the files of the version that a spec selects.
 
     A bare model is its installed version, else the newest stored one; with `online`, else the one that
-    `fetch` would download.  `commit` are the first digits of the manifest's SHA-256, and select a version
-    instead of the spec's version.  Without `online` only stored versions are found, and no network is used.
+    `fetch` would download.  `commit` are the first digits of the manifest's SHA-256, and select the only
+    version with them instead of the spec's version.  Without `online` only stored versions are found, and no
+    network is used.
 
     Raises: NotFoundError, BackendError; IntegrityError if the manifest is damaged.
     """
@@ -161,22 +162,28 @@ def _aliased(session: Session, spec: Spec) -> Stored | None:
 
 
 def _by_commit(session: Session, spec: Spec, commit: str, *, online: bool) -> Found:
+    """Return the only version whose manifest begins with these digits, a stored one before others."""
     names = session.refs.versions(spec.model)
+    found: dict[str, Found] = {}
     for name in names:
         with contextlib.suppress(FormatError):
             digest = session.refs.version(name)
             if digest is not None and digest.hex.startswith(commit):
-                found = stored_as(session, name)
-                if found is not None:
-                    return found
-    if online:
+                stored = stored_as(session, name)
+                if stored is not None:
+                    found.setdefault(digest.hex, stored)
+    if online and not found:
         source, entry = find_entry(session, spec.model, sources_for(session, spec.model), fresh=not names)
         for build in iter_builds(entry):
-            if (build.entry.manifest or "").removeprefix("sha256:").startswith(commit):
-                return Offered.of(source, entry, build)
+            listed = (build.entry.manifest or "").removeprefix("sha256:")
+            if listed.startswith(commit):
+                found.setdefault(listed, Offered.of(source, entry, build))
     elif not names:
         raise not_in_store(session, spec)
-    raise NotFoundError("manifest", commit, where=spec.model)
+    if len(found) != 1:
+        hint = f"{len(found)} manifests begin with these digits; give more" if found else ""
+        raise NotFoundError("manifest", commit, where=spec.model, hint=hint)
+    return next(iter(found.values()))
 
 
 def _first_readable(session: Session, names: Iterable[VersionName]) -> Stored | None:

@@ -3,7 +3,7 @@
 `HF_ENDPOINT` leads huggingface_hub and the libraries on it, such as transformers, diffusers and
 sentence-transformers, and llama.cpp's `-hf` here.  Releases of llama.cpp until 2025 ask
 `/v2/…/manifests/TAG` which file a tag is; other clients get OCI's manifests there.  A revision is `main`, a
-version, an alias, a commit, or `VARIANT@VERSION`; the ETag of a file is its SHA-256.
+version, an alias, a commit or its first digits, or `VARIANT@VERSION`; the ETag of a file is its SHA-256.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.errors import YarnstoreError
 from yarnstore.results import VersionFile, VersionFiles
 from yarnstore.web import problems
+from yarnstore.web.faces.commits import commit_id, commits_of
 from yarnstore.web.faces.front import FaceRequest, Reply, later
 from yarnstore.web.faces.library import FillingError, Library, NotServedError, commit_of
 
@@ -31,7 +32,9 @@ _API = re.compile(
 _REVISION = r"(?:refs/(?:heads|tags)/)?(refs/(?:convert|pr)/[^/]+|[^/]+)"
 _FILE = re.compile(rf"/([^/]+(?:/[^/]+)?)/(?:resolve|raw)/{_REVISION}/(.+)")
 _MODEL = re.compile(r"/api/models/([^/]+(?:/[^/]+)?)")
-_PART = re.compile(rf"/api/models/([^/]+(?:/[^/]+)?)/(revision|tree|paths-info)/{_REVISION}(?:/(.+))?")
+_PART = re.compile(
+    rf"/api/models/([^/]+(?:/[^/]+)?)/(revision|tree|paths-info|commits)/{_REVISION}(?:/(.+))?"
+)
 _REFS = re.compile(r"/api/models/([^/]+(?:/[^/]+)?)/refs")
 _ACCESS = re.compile(r"/api/models/([^/]+(?:/[^/]+)?)/auth-check")
 _CHOICE = re.compile(r"/v2/([^/]+/[^/]+)/manifests/([^/]+)")
@@ -108,6 +111,8 @@ class Hub:
                 return _json(_info(model, found, details=_is_set(asked, "blobs")))
             if what == "paths-info":
                 return _json(_chosen(found, _paths(asked)))
+            if what == "commits":
+                return await self._commits(found)
             return _json(_tree(found, rest or "", deep=_is_set(asked, "recursive")))
         if path.rstrip("/") == "/api/models":
             listed = await self._library.models(trusted=asked.trusted)
@@ -149,11 +154,16 @@ class Hub:
             opened = await self._library.open(found, path, patient=patient)
         return Reply(headers=headers, file=opened, size_bytes=file.size_bytes)
 
+    async def _commits(self, found: VersionFiles) -> Reply:
+        stored = await self._library.versions(found.model)
+        commits = commits_of(found, stored, await self._library.history(found.model))
+        return _json(commits, headers={"X-Total-Count": str(len(commits))})
+
     async def _refs(self, asked: FaceRequest, model: str) -> Reply:
         current = await self._library.find(model, "main", trusted=asked.trusted)
         tags = [
-            {"name": name, "ref": f"refs/tags/{name}", "targetCommit": digest.removeprefix("sha256:")[:40]}
-            for name, digest in await self._tags(current)
+            {"name": name, "ref": f"refs/tags/{name}", "targetCommit": commit_id(manifest)}
+            for name, manifest in await self._tags(current)
         ]
         branch = {"name": "main", "ref": "refs/heads/main", "targetCommit": commit_of(current)}
         requests: dict[str, list[str]] = {"pullRequests": []} if _is_set(asked, "include_prs") else {}

@@ -13,17 +13,19 @@ from functools import partial
 
 from yarnstore.backends.urls import shown
 from yarnstore.errors import NotFoundError, YarnstoreError
-from yarnstore.results import StoredFile, StoredVersion, VersionFiles
+from yarnstore.results import History, StoredFile, StoredVersion, VersionFiles
 from yarnstore.web import problems
 from yarnstore.web.ended import ended
+from yarnstore.web.faces.commits import commit_id
 from yarnstore.web.faces.joined import Joined, Part
 from yarnstore.web.records import Job
 from yarnstore.web.service import Service
 
-COMMIT_DIGITS = 40
 # The namespace of models whose ids have no `/`, for clients that need one.
 _LIBRARY = "library/"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+# What git shows of a commit, and more.
+_CUT_COMMIT = re.compile(r"[0-9a-f]{7,39}")
 # Clients give up a response without a byte after 10 seconds or more, and try again.
 _FILL_WAIT_S = 8.0
 # llama.cpp waits for 300 seconds, and does not come again after a 429 as long as that says.
@@ -54,8 +56,8 @@ class FillingError(Exception):
 
 
 def commit_of(files: VersionFiles) -> str:
-    """Return the commit of a version: the first 40 digits of its manifest's SHA-256."""
-    return files.manifest.removeprefix("sha256:")[:COMMIT_DIGITS]
+    """Return the commit of a version."""
+    return commit_id(files.manifest)
 
 
 class Library:
@@ -68,7 +70,7 @@ class Library:
 
     async def find(self, model: str, revision: str, *, trusted: bool) -> VersionFiles:
         """Return the files of a revision: `main` or an empty one is the installed version, else a commit, a
-        version, an alias, or `VARIANT@VERSION`.
+        version, an alias, `VARIANT@VERSION`, or the first digits of a commit, seven or more.
 
         Raises: NotServedError; YarnstoreError, such as for a registry that does not answer.
         """
@@ -92,10 +94,20 @@ class Library:
         raise NotServedError("model", f"no model {model[:120]!r}{without}")
 
     def _listed(self, model: str, revision: str) -> VersionFiles:
+        if _COMMIT.fullmatch(revision):
+            return self._selected(model, commit=revision)
+        try:
+            return self._selected(model, revision)
+        except NotServedError as error:
+            if error.what == "revision" and _CUT_COMMIT.fullmatch(revision):
+                return self._selected(model, commit=revision)
+            raise
+
+    def _selected(self, model: str, revision: str = "", commit: str = "") -> VersionFiles:
         try:
             store = self._service.store
-            if _COMMIT.fullmatch(revision):
-                return store.list_files(model, commit=revision, online=self._fill)
+            if commit:
+                return store.list_files(model, commit=commit, online=self._fill)
             first, at, second = revision.partition("@")
             variant, version = (f":{first}", second) if at else ("", first)
             selected = f"@{version}" if version not in ("", "main") else ""
@@ -129,6 +141,10 @@ class Library:
     async def versions(self, model: str) -> list[StoredVersion]:
         """Return the stored versions of a model that `find` has found, the newest first."""
         return await asyncio.to_thread(lambda: self._service.store.list_versions(model))
+
+    async def history(self, model: str) -> History:
+        """Return what registries and the store say about the versions of a model that `find` has found."""
+        return await asyncio.to_thread(lambda: self._service.store.get_version_history(model))
 
     async def models(self, *, trusted: bool) -> list[VersionFiles]:
         """Return the files of each stored model's current version."""

@@ -120,3 +120,16 @@ def test_gc_keeps_a_version_until_its_open_file_is_closed(made: Site, tmp_path: 
             assert store.gc(keep=1).stays[f"{MODEL}@1.1.0"] == "a program has it open"
             assert opened.read() == (site.source("1.1.0") / "model.bin").read_bytes()
         assert store.gc(keep=1).versions == [f"{MODEL}@1.1.0"]
+
+
+def test_digits_that_several_manifests_begin_with_select_none(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "home") as store:
+        known: dict[str, list[str]] = {}
+        for number in range(17):  # at least two of them begin with the same digit
+            (tmp_path / "w.bin").write_bytes(b"weights" * (number + 1))
+            done = store.import_model(tmp_path / "w.bin", f"own@1.{number}.0")
+            known.setdefault(done.manifest.removeprefix("sha256:")[0], []).append(done.version)
+        digit, versions = max(known.items(), key=lambda item: len(item[1]))
+        with pytest.raises(NotFoundError) as told:
+            store.list_files("own", commit=digit)
+        assert told.value.hint == f"{len(versions)} manifests begin with these digits; give more"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -169,10 +170,42 @@ def test_writes_are_refused_as_such(service: Running, write: str) -> None:
 def test_what_is_not_known_of_a_model_is_no_missing_model(service: Running) -> None:
     api = hub.HfApi(endpoint=service.url.rstrip("/"), token=False)
     with pytest.raises(errors.HfHubHTTPError, match="no such information") as told:
-        api.list_repo_commits(MODEL)
+        list(api.list_repo_likers(f"library/{MODEL}"))
     assert not isinstance(told.value, errors.RepositoryNotFoundError)
     with pytest.raises(errors.RepositoryNotFoundError, match="models only"):
         hub.snapshot_download(MODEL, repo_type="dataset", endpoint=service.url.rstrip("/"), token=False)
+
+
+def test_the_commits_of_a_revision_are_its_versions_and_older_ones(service: Running, site: Site) -> None:
+    api = hub.HfApi(endpoint=service.url.rstrip("/"), token=False)
+    both = api.list_repo_commits(MODEL, revision="1.1.0")
+    assert [(item.commit_id, item.title) for item in both] == [
+        (commit(site, version), version) for version in ("1.1.0", "1.0.0")
+    ]
+    with site.store() as store:
+        said = store.show(f"{MODEL}@1.1.0")
+    assert both[0].message == (said.changelog or "")
+    assert both[0].created_at == datetime.fromisoformat(said.release_date or "")
+    for revision in (None, "main", commit(site, "1.0.0"), commit(site, "1.0.0")[:9]):
+        assert [item.title for item in api.list_repo_commits(MODEL, revision=revision)] == ["1.0.0"]
+    with pytest.raises(errors.RevisionNotFoundError):
+        api.list_repo_commits(MODEL, revision="9.9.9")
+    with pytest.raises(errors.RepositoryNotFoundError):
+        api.list_repo_commits("nobody/nothing")
+    assert service.client.get(f"/api/models/{MODEL}/commits/1.1.0").headers["x-total-count"] == "2"
+
+
+def test_a_commit_may_be_cut_to_seven_digits(service: Running, site: Site, tmp_path: Path) -> None:
+    api = hub.HfApi(endpoint=service.url.rstrip("/"), token=False)
+    whole = commit(site, "1.1.0")
+    for digits in (7, 12, 39):
+        assert api.model_info(MODEL, revision=whole[:digits]).sha == whole
+    path = hub.hf_hub_download(MODEL, "config.json", revision=whole[:7], **options(service, tmp_path))
+    assert Path(path).read_bytes() == (site.source("1.1.0") / "config.json").read_bytes()
+    other = "0" if whole[6] != "0" else "1"
+    for wrong in (whole[:6], whole[:6] + other, whole[:38] + "zz"):
+        with pytest.raises(errors.RevisionNotFoundError):
+            api.model_info(MODEL, revision=wrong)
 
 
 def test_the_hub_s_file_system(service: Running, site: Site, tmp_path: Path) -> None:
