@@ -69,6 +69,44 @@ def test_the_command_ends_with_the_process_that_was_started(installed: Ystore, t
         assert process.stdout.read() == "", "the command still has the pipe"
 
 
+@pytest.mark.skipif(os.name != "nt", reason="elsewhere the command takes the place of `ystore`")
+def test_ctrl_c_is_for_the_command_and_its_exit_code_is_kept(
+    installed: Ystore, tmp_home: Path, tmp_path: Path
+) -> None:
+    said = tmp_path / "said"
+    command = f"""
+import sys, time
+try:
+    print("ready", file=open({str(said)!r}, "w"), flush=True)
+    time.sleep({PATIENCE_S})
+except KeyboardInterrupt:
+    sys.exit(9)
+"""
+    # In a console of its own, in which the key interrupts every process.
+    console = f"""
+import ctypes, os, signal, subprocess, sys, time
+signal.signal(signal.SIGINT, lambda *_: None)
+run = subprocess.Popen(sys.argv[1:])
+while not os.path.exists({str(said)!r}):
+    assert run.poll() is None
+    time.sleep(0.1)
+time.sleep(1)
+ctypes.windll.kernel32.GenerateConsoleCtrlEvent(0, 0)
+sys.exit(run.wait({PATIENCE_S}))
+"""
+    words = [*YSTORE, "run", "phi-3-mini", "--", sys.executable, "-c", command]
+    done = subprocess.run(
+        [sys.executable, "-c", console, *words],
+        env={**os.environ, "YSTORE_HOME": str(tmp_home)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        creationflags=getattr(subprocess, "CREATE_NEW_CONSOLE", 0),
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == 9, done.stdout
+
+
 @pytest.mark.skipif(os.name != "nt", reason="programs of Windows")
 def test_a_program_that_windows_does_not_find_by_its_name_is_run(
     installed: Ystore, tmp_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

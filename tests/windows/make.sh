@@ -10,7 +10,7 @@ if ! timeout "${WIN_SETUP_TIMEOUT:-1800}" bash "$here/setup.sh"; then
 fi
 failed=0
 bash "$here/run.sh" -m tests.windows.tour || failed=1
-for folder in "${@:-unit/core unit/registry unit/settings unit/backends unit/store unit/cli cli/test_run_cli.py}"; do
+for folder in "${@:-unit/core unit/registry unit/settings unit/backends unit/store unit/cli cli/test_run_cli.py unit/web/test_serve.py::test_it_ends_with_its_parent}"; do
   for each in $folder; do
     WIN_TIMEOUT=${WIN_TIMEOUT:-900} bash "$here/run.sh" -m pytest -q -rs "tests/$each" || failed=1
   done

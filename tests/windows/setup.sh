@@ -43,6 +43,12 @@ if [ ! -e "$lab/site/.done" ]; then
   touch "$lab/site/.done"
 fi
 [ -e "$lab/site/truststore" ] || { python3 -m pip download -q --no-deps -d "$lab/wheels" truststore && unzip -qo "$lab"/wheels/truststore*.whl -d "$lab/site"; }
+# For `ystore serve`.  What is there already keeps its version.
+if [ ! -e "$lab/site/litestar" ]; then
+  python3 -m pip download -q -d "$lab/wheels/web" --platform win_amd64 --python-version 3.12 --only-binary=:all: \
+    litestar prometheus-client uvicorn
+  for wheel in "$lab"/wheels/web/*.whl; do unzip -qn "$wheel" -d "$lab/site"; done
+fi
 if [ ! -e "$lab/prefix/system.reg" ]; then
   chroot "$lab/trixie" env WINEDEBUG=-all WINEPREFIX=/w/prefix wine wineboot -i >"$lab/wineboot.log" 2>&1 </dev/null || true
 fi

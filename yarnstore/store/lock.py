@@ -58,7 +58,7 @@ def _is_held_above(path: Path) -> bool:
     """Whether a process above this one holds a lock on `path`, and may wait for this one; False if the system
     does not say (only Linux does).
     """
-    pids, pid = set(holders(path)), os.getppid()
+    pids, pid = set(holders(path)), native.parent_pid()
     while pids and pid > 1:
         if pid in pids:
             return True

@@ -28,6 +28,7 @@ if sys.platform == "win32":
         ProcessTree,
         memory_bytes,
         on_battery,
+        parent_pid,
         wait_for_parent,
     )
     from yarnstore.store.native_windows import (
@@ -307,6 +308,10 @@ else:
         def leave(self) -> None:
             """Let those that still run outlive this object."""
 
+    def parent_pid() -> int:
+        """Return the number of the process that started this one."""
+        return os.getppid()
+
     def wait_for_parent(parent: int) -> None:
         """Wait until the process `parent`, which started this one, has ended."""
         import select  # late: only `ystore serve` waits for it
@@ -395,6 +400,7 @@ __all__ = [
     "memory_bytes",
     "on_battery",
     "open_file",
+    "parent_pid",
     "plain_path",
     "pread",
     "pwrite",

@@ -17,6 +17,7 @@ from ctypes import wintypes  # noqa: E402
 
 # winnt.h, processthreadsapi.h
 _SYNCHRONIZE, _QUERY_LIMITED = 0x100000, 0x1000
+_CREATE_SUSPENDED = 0x4
 _INFINITE = 0xFFFFFFFF
 _JOB_LIMITS, _JOB_KILL_ON_CLOSE = 9, 0x2000
 _PROCESS_BASIC = 0  # winternl.h
@@ -42,6 +43,7 @@ _kernel32.QueryFullProcessImageNameW.argtypes = [
 _ntdll.NtQueryInformationProcess.argtypes = [
     *(wintypes.HANDLE, ctypes.c_int, wintypes.LPVOID, wintypes.ULONG, wintypes.LPVOID),
 ]
+_ntdll.NtResumeProcess.argtypes = [wintypes.HANDLE]
 _kernel32.GetSystemPowerStatus.argtypes = [wintypes.LPVOID]
 _kernel32.GlobalMemoryStatusEx.argtypes = [wintypes.LPVOID]
 
@@ -94,9 +96,13 @@ class _MemoryStatus(ctypes.Structure):
 
 
 class ProcessTree:
-    """See `native`: a job, which the system ends with its last handle."""
+    """See `native`: a job, which the system ends with its last handle.
 
-    OPTIONS: ClassVar[dict[str, Any]] = {}
+    Raises: OSError if the process cannot be resumed.
+    """
+
+    # A process that runs before it is in the job could start others outside of it.
+    OPTIONS: ClassVar[dict[str, Any]] = {"creationflags": _CREATE_SUSPENDED}
 
     def __init__(self, process: Any) -> None:  # noqa: ANN401 - its handle has no public name
         self._job = _kernel32.CreateJobObjectW(None, None)
@@ -110,6 +116,9 @@ class ProcessTree:
             )
             and _kernel32.AssignProcessToJobObject(self._job, handle)
         )
+        if _ntdll.NtResumeProcess(handle):
+            process.kill()
+            raise OSError("the system does not let it run")
 
     def kill(self) -> None:
         """See `native`."""
@@ -129,6 +138,11 @@ class ProcessTree:
             )
             _kernel32.CloseHandle(self._job)
             self._job = None
+
+
+def parent_pid() -> int:
+    """See `native`; not by `os.getppid`, which Wine aborts."""
+    return _parent_of(_kernel32.GetCurrentProcess()) or 0
 
 
 def wait_for_parent(parent: int) -> None:
@@ -162,6 +176,10 @@ def _started_by(process: int) -> int | None:
     this = _kernel32.GetCurrentProcess()
     if process == this or not _only_starts(_image(process), _image(this)):
         return None
+    return _parent_of(process)
+
+
+def _parent_of(process: int) -> int | None:
     found = _ProcessBasics()
     status = _ntdll.NtQueryInformationProcess(
         process, _PROCESS_BASIC, ctypes.byref(found), ctypes.sizeof(found), None

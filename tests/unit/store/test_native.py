@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,28 @@ def test_a_killed_command_takes_its_children_along(tmp_path: Path) -> None:
         tree.kill()
         assert process.stdout.read() == b"", "the child still has the pipe"
         tree.leave()
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="only a job of Windows is made after its process")
+def test_a_command_runs_only_once_it_can_be_killed_with_its_children(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    code = f"open({str(runs)!r}, 'w').close(); print(1, flush=True)"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, **native.ProcessTree.OPTIONS
+    ) as process:
+        time.sleep(3)
+        assert not runs.exists()
+        native.ProcessTree(process).leave()
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == b"1"
+        assert process.wait() == 0
+
+
+def test_the_parent_of_a_process_is_known() -> None:
+    code = "from yarnstore.store import native; print(native.parent_pid())"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert int(process.stdout.read()) == os.getpid()
 
 
 def test_the_end_of_the_parent_is_waited_for() -> None:

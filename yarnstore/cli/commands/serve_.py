@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import click
 
 from yarnstore.cli.command import Invocation, WholeNumber, command
 from yarnstore.errors import ConfigError
+from yarnstore.store.native import parent_pid
 
 if TYPE_CHECKING:
     from yarnstore.web.serve import Ready
@@ -88,7 +88,7 @@ def cli(
     Prints a login address that works once, in one browser.  Runs until it is interrupted.  Needs the extra
     `web`: pip install 'yarnstore[web]'.
     """
-    parent = os.getppid()  # before the imports, during which it may end
+    parent = parent_pid()  # before the imports, during which it may end
     try:
         from yarnstore.web.serve import Options, serve
     except ModuleNotFoundError as error:

@@ -61,10 +61,10 @@ def run_check(command: VerifyCommand, model: str, version: str, path: str, tell:
             env=machine.environment(),
             **native.ProcessTree.OPTIONS,
         )
+        tree = native.ProcessTree(process)
     except (OSError, ValueError) as error:
         why = f"{words[0]} cannot be run ({error.strerror if isinstance(error, OSError) else error})"
         raise SelfCheckError(model, version, why) from None
-    tree = native.ProcessTree(process)
     said = _LastWords(process)
     deadline = time.monotonic() + command.timeout_s
     try:
