@@ -135,7 +135,7 @@ class Store(Installing, Registries, Publishing, Upkeep):
         from yarnstore.ops.local.download import import_url
 
         with self._session(progress) as session:
-            return import_url(session, url, Spec.parse(spec), Sha256.parse(sha256))
+            return import_url(session, url, Spec.parse(spec), Sha256.parse(sha256.lower()))
 
     def export(
         self,

@@ -95,9 +95,9 @@ def parse_address(text: str) -> Address | None:
     """
     if text.startswith(_OCI) and not text.startswith(f"{_OCI}//"):
         name, colon, tag = text.removeprefix(_OCI).rpartition(":")
-        return (
-            Address("oci", name, tag) if colon and "/" not in tag else Address("oci", text.removeprefix(_OCI))
-        )
+        if colon and not set(tag) & set("/\\"):
+            return Address("oci", name, tag)
+        return Address("oci", text.removeprefix(_OCI))
     kind, mark, rest = text.partition("://")
     if mark and kind.partition("+")[0] == "docker":
         return _parse_image(text)

@@ -13,7 +13,7 @@ from yarnstore.ops.exchange.images.making import check_flavour
 from yarnstore.ops.exchange.images.pushing import is_pushed, push, with_tag
 from yarnstore.ops.fetching.eligibility import require_eligible
 from yarnstore.ops.fetching.fetch import ensure_version
-from yarnstore.ops.local.import_export import ExportResult
+from yarnstore.ops.local.import_export import ExportResult, is_single, own_name
 from yarnstore.ops.session.lookup import lookup, of_installed
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.session.stored import Stored, not_in_store
@@ -73,8 +73,8 @@ def check_export(
         elif isinstance(destination, Address):
             path = _WRITERS[destination.kind](target, folders.of(destination.kind), destination)
         else:
-            path = destination
-            single = len(manifest.files) == 1 and not path.is_dir()
+            single, inner = is_single(manifest), destination / own_name(manifest)
+            path = inner if (destination if single else inner).is_dir() else destination
             for file in manifest.files:
                 target.put(file, path if single else path / file.path)
     return ExportResult(

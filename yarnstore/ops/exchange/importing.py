@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from yarnstore.backends.urls import is_remote, shown
 from yarnstore.core.digest import Sha256
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import DEFAULT_VARIANT
@@ -129,6 +130,12 @@ def resolve_source(source: str, folders: ToolFolders) -> tuple[Address, ToolFold
     address = parse_address(source)
     if address is not None:
         return address, folders
+    if is_remote(source):
+        raise UsageError(
+            f"a file from the web needs its SHA-256, {shown(source)[:120]} too",
+            hint="give the SHA-256 that its publisher names, as in"
+            " `ystore import URL MODEL@1.0.0 --sha256 HEX`",
+        )
     path = absolute(source)
     if oci_layout.is_layout(path):
         return Address("oci", str(path)), folders

@@ -251,16 +251,15 @@ def export(
     with layout.shared(), ChunkStore(layout) as chunks:
         found = require_eligible(session, of_installed(session, spec), installing=False)
         _, manifest, _ = ensure_version(session, found, chunks)
-        single = len(manifest.files) == 1 and not manifest.empty_folders
-        target = destination
         if as_folder and destination.exists() and not destination.is_dir():
             raise ConflictError(
                 f"{destination} is not a folder", hint="remove the final slash, or give a folder"
             )
-        if single and (destination.is_dir() or as_folder):
-            target = destination / Path(manifest.files[0].path).name
-        elif not single and destination.is_dir() and os.listdir(destination):
-            target = destination / f"{manifest.model.replace('/', '-')}-{manifest.version}"
+        single = is_single(manifest)
+        inner = destination / own_name(manifest)
+        is_folder = destination.is_dir()
+        is_parent = is_folder or as_folder if single else is_folder and os.listdir(destination)
+        target = inner if is_parent else destination
         if target.exists() and not (target.is_dir() and not os.listdir(target)):
             raise ConflictError(f"{target} already exists", hint="give another path, or remove it")
         total = manifest.size_bytes
@@ -273,6 +272,18 @@ def export(
         for folder in manifest.empty_folders:
             fsio.ensure_dir(target / folder)
     return ExportResult(manifest.model, manifest.version, str(target), total, sum_up(ways))
+
+
+def is_single(manifest: Manifest) -> bool:
+    """Whether a copy of a version is a file, and not a folder."""
+    return len(manifest.files) == 1 and not manifest.empty_folders
+
+
+def own_name(manifest: Manifest) -> str:
+    """Return the name of the copy of a version in a folder with other files."""
+    if is_single(manifest):
+        return Path(manifest.files[0].path).name
+    return f"{manifest.model.replace('/', '-')}-{manifest.version}"
 
 
 # The ways in which a file is written, the one that is reported first.

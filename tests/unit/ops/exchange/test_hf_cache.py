@@ -140,3 +140,26 @@ def test_an_export_that_fell_behind(store: Store, cache: Path, tmp_path: Path) -
     assert not (cache / "models--me--copy/snapshots" / NEW).exists()  # nothing was written
     with pytest.raises(NotFoundError):
         store.check_export("other@1.0.0", tmp_path / "plain")
+
+
+def test_an_export_into_a_folder_with_other_files_is_found_where_it_was_written(
+    store: Store, tmp_path: Path
+) -> None:
+    """A version of one file, in a folder or not, and one of several."""
+    for name, paths in (("one", ["a.gguf"]), ("deep", ["sub/a.gguf"]), ("more", ["a.gguf", "sub/b.gguf"])):
+        source, place = tmp_path / name, tmp_path / f"{name}-out"
+        for path in paths:
+            (source / path).parent.mkdir(parents=True, exist_ok=True)
+            (source / path).write_bytes(path.encode())
+        store.import_model(source, f"{name}@1.0.0")
+        place.mkdir()
+        (place / "notes.txt").write_text("mine")
+        spec = f"{name}@1.0.0"
+        assert store.check_export(spec, place).how == "behind"
+        written = store.export(spec, place)
+        found = store.check_export(spec, place)
+        assert (found.how, found.path) == ("present", written.path)
+        for path in paths:
+            (source / path).write_bytes(b"other")
+        store.import_model(source, f"{name}@1.1.0")
+        assert store.check_export(f"{name}@1.1.0", place).how == "behind"

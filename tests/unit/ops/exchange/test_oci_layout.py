@@ -11,6 +11,7 @@ import pytest
 from tests.support.tools import gguf, tree
 from yarnstore import Store
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError, UsageError
+from yarnstore.ops.exchange.address import Address, parse_address
 
 MODEL = gguf("Tiny", bytes(range(256)) * 300)
 FILES = {"config.json": b"{}", "deep/model.gguf": MODEL, "README.md": b"# Tiny\n"}
@@ -109,3 +110,14 @@ def test_layouts_of_other_tools(store: Store, tmp_path: Path) -> None:
     content(layout, str(weights["digest"])).write_bytes(bytes(len(MODEL)))
     with pytest.raises(IntegrityError, match=r"m\.bin"):
         store.import_from(f"oci:{layout}")
+
+
+def test_the_drive_of_windows_is_part_of_the_folder() -> None:
+    for text, name, tag in (
+        ("C:\\models\\layout", "C:\\models\\layout", ""),
+        ("C:/models/layout", "C:/models/layout", ""),
+        ("C:\\models\\layout:v1", "C:\\models\\layout", "v1"),
+        ("layout:v1_cpu", "layout", "v1_cpu"),
+        ("./a:b/layout", "./a:b/layout", ""),
+    ):
+        assert parse_address(f"oci:{text}") == Address("oci", name, tag)

@@ -23,7 +23,8 @@ def test_a_file_is_imported_if_it_has_its_hash(tmp_path: Path) -> None:
         done = store.import_url(f"{url}?key=secret", "tiny@1.0.0", sha256=SHA256)
         assert (done.size_bytes, done.present, done.source) == (len(DATA), False, url)
         asked = len(server.seen)
-        assert store.import_url(url, "tiny@1.0.0", sha256=SHA256).present
+        # In upper case, as PowerShell's Get-FileHash prints it.
+        assert store.import_url(url, "tiny@1.0.0", sha256=SHA256.upper()).present
         assert len(server.seen) == asked
         with pytest.raises(IntegrityError, match="does not match the given SHA-256") as told:
             store.import_url(url, "tiny@2.0.0", sha256=OTHER)
@@ -52,3 +53,7 @@ def test_what_is_malformed(tmp_path: Path) -> None:
     ):
         with pytest.raises(error):
             store.import_url(url, spec, sha256=sha256)
+    for address in ("http://127.0.0.1:9/x?key=secret", "https://127.0.0.1:9/x?key=secret"):
+        with pytest.raises(UsageError, match="needs its SHA-256") as told:
+            store.import_from(address, "m@1.0.0")
+        assert "secret" not in str(told.value)
