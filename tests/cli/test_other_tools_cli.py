@@ -66,11 +66,19 @@ def test_identify_and_adopt(ystore: Ystore, cache: Path, tmp_path: Path) -> None
     told = ystore("identify", copies / "two.bin", people=True).out
     assert told.splitlines()[0].endswith("two.bin: 103 kB, gguf, 102 400 parameters, “Tiny”")
     assert told.splitlines()[-1] == f"  org/tiny {'a' * 40}: tiny.gguf, in the Hugging Face cache"
+    plain = copies / "notes.txt"
+    plain.write_text("known nowhere")
+    assert ystore("identify", plain).out == f"unknown\t\t\t{plain}\t\n"
+    plain.unlink()
     found = ystore("adopt", copies, cache, people=True).out
     assert found.startswith(
         "3 model files, 308 kB, with 1 distinct content\n2 copies of 1 file: 205 kB\n  org/tiny a"
     )
     assert found.endswith("  replace the copies: add --apply, or --apply --hardlink\n")
+    shared = ystore("adopt", copies, cache, "--apply", people=True).out
+    without = "skipped" in shared  # on a file system without reflinks
+    assert ("  replace them by hard links: ystore adopt DIR… --apply --hardlink\n" in shared) == without
+    ystore("adopt", "--undo")
     done = ystore("adopt", copies, cache, "--apply", "--hardlink", people=True).out
     assert done.endswith("2 copies replaced, 205 kB freed\n  take it back: ystore adopt --undo\n")
     assert ystore("adopt", "--undo", people=True).out == "2 files restored\n"

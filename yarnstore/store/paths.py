@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 
+from yarnstore.core.suggestions import close_names
 from yarnstore.errors import NotFoundError, UsageError
 from yarnstore.store.filepath import Path
 
@@ -44,6 +45,22 @@ def refuse_unusable(path: str | os.PathLike[str]) -> None:
         raise UsageError("a path is empty", hint="give a file or a folder; . is the current folder")
     if "\0" in text:
         raise UsageError(f"{text[:120]!r} contains a NUL character, which no path can have")
+
+
+def missing(what: str, path: str | os.PathLike[str], *, also: str = "") -> NotFoundError:
+    """Return the error for a path of the user that does not exist: where it was looked for, and similar names
+    there.  `also` is one more sentence of the hint.
+    """
+    text = os.fspath(path)
+    folder, name = os.path.split(os.path.abspath(text))
+    try:
+        near = close_names(name, os.listdir(folder))
+        hint = f"{folder} has no such file or folder"
+    except FileNotFoundError:
+        near, hint = [], f"the folder {folder} does not exist"
+    except OSError as error:
+        near, hint = [], f"the folder {folder} cannot be read: {error.strerror}"
+    return NotFoundError(what, text, near=near, hint=f"{hint}; {also}" if also else hint)
 
 
 def names_folder(path: str | os.PathLike[str]) -> bool:

@@ -22,13 +22,14 @@ from yarnstore.core.layouts.model import BytesSource, Source
 from yarnstore.core.limits import KIB
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.core.names import check_file_paths, parse_file_path
-from yarnstore.errors import FormatError, NotFoundError, UsageError
+from yarnstore.errors import FormatError, UsageError
 from yarnstore.progress import Meter, OnProgress, Progress, format_size
 from yarnstore.store import fsread, native
 from yarnstore.store.filepath import Path
 from yarnstore.store.layout import is_store
 from yarnstore.store.native import AnyPath
 from yarnstore.store.opentree import OpenTree
+from yarnstore.store.paths import missing
 
 # How many names a message lists; the others are counted.
 _SHOWN = 5
@@ -170,7 +171,7 @@ def list_sources(source: Path, *, registry: Path | None = None, all_files: bool 
     unreadable `.ystoreignore`.
     """
     if not source.exists():
-        raise NotFoundError("file or folder", str(source))
+        raise missing("file or folder", source)
     real = Path(os.path.realpath(source))
     _refuse_inside(real, source, registry)
     if not source.is_dir():

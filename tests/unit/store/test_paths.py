@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.stores import make_site
 from yarnstore import Store
-from yarnstore.errors import NotFoundError, StorageError, UsageError
+from yarnstore.errors import NoRegistryError, NotFoundError, StorageError, UsageError
 from yarnstore.store.filepath import Path
 
 
@@ -58,6 +58,42 @@ def test_a_path_that_no_file_can_have_is_refused(path: str) -> None:
     for use in (Store.open, Store.doctor, lambda path: Store.publish(path, "m@1.0.0", registry="r")):
         with pytest.raises(UsageError, match=r"empty|NUL"):
             use(path)
+
+
+def test_a_path_that_does_not_exist_is_named_with_its_folder_and_similar_names(
+    tmp_path: pathlib.Path,
+) -> None:
+    (tmp_path / "tiny-model.gguf").write_bytes(b"0")
+    wrong = tmp_path / "tiny-modle.gguf"
+    with Store.open(tmp_path / "home") as store:
+        uses: list[Callable[[pathlib.Path], object]] = [
+            lambda path: store.import_model(path, "m@1.0.0"),
+            lambda path: Store.publish(path, "m@1.0.0", registry=tmp_path / "r"),
+            store.adopt, store.identify, lambda path: store.inspect(str(path)),
+            lambda path: store.diff(str(path), str(path)),
+        ]  # fmt: skip
+        for use in uses:
+            with pytest.raises(NotFoundError, match=r"Did you mean tiny-model\.gguf\?") as told:
+                use(wrong)
+            assert told.value.hint == f"{tmp_path} has no such file or folder"
+            with pytest.raises(NotFoundError) as told:
+                use(tmp_path / "no" / "tiny.gguf")
+            assert told.value.hint == f"the folder {tmp_path / 'no'} does not exist"
+
+
+def test_a_name_that_looks_like_that_of_a_file_is_no_missing_registry(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tiny-model.gguf").write_bytes(b"0")
+    monkeypatch.chdir(tmp_path)
+    with Store.open(tmp_path / "home") as store:
+        for use in (store.inspect, lambda text: store.diff(text, "tiny-model.gguf")):
+            with pytest.raises(NotFoundError, match=r'no file, folder or model "tiny-modle\.gguf"') as told:
+                use("tiny-modle.gguf")
+            assert told.value.fields["near"] == ["tiny-model.gguf"]
+            assert "`ystore search`" in told.value.hint
+            with pytest.raises(NoRegistryError):
+                use("tiny-1.5")
 
 
 def test_a_name_that_is_too_long_leads_nowhere(tmp_path: pathlib.Path) -> None:

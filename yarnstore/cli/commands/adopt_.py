@@ -107,10 +107,14 @@ def _copied(item: CopiedFile) -> list[str]:
 
 
 def _replaced(done: AdoptResult) -> list[str]:
+    from yarnstore.ops.exchange.adopt import NO_REFLINKS
+
     ways = Counter(item.how for item in done.replaced)
     changed = sum(count for how, count in ways.items() if how != "skipped")
     lines = [f"{plural(changed, 'copy', 'copies')} replaced, {size(done.freed_bytes)} freed"]
     lines += _skipped(done.replaced)
+    if any(item.why == NO_REFLINKS for item in done.replaced):
+        lines.append("  replace them by hard links: ystore adopt DIR… --apply --hardlink")
     return [*lines, "  take it back: ystore adopt --undo"] if changed else lines
 
 

@@ -23,10 +23,16 @@ def cli(run: Invocation, file: str) -> None:
 
     The file is hashed, and looked up in the store, the cached registries, and the caches of other tools.  If
     it is not known there, format, name and number of parameters are read from its headers.
+
+    When piped, prints one line for each place that knows it: place, model, version, path and registry; else
+    one line with the place `unknown`, the name in its headers and its own path.
     """
     with run.store() as store:
         found = store.identify(file)
-    rows = [(item.where, item.model, item.version, item.path, item.registry) for item in found.known]
+    rows: list[tuple[object, ...]] = [
+        (item.where, item.model, item.version, item.path, item.registry) for item in found.known
+    ]
+    rows = rows or [("unknown", found.title, None, found.path, None)]
     run.output.report(found, lambda: _text(found), rows)
 
 

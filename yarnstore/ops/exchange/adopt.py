@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from yarnstore.core.digest import Sha256
 from yarnstore.errors import FormatError, NotFoundError, StorageError, YarnstoreError
@@ -26,6 +26,9 @@ from yarnstore.store.access import own_uid
 from yarnstore.store.adopted import AdoptedFile, forget_adopted, log_adopted, read_adopted
 from yarnstore.store.filepath import Path
 from yarnstore.store.hashed import changing, file_sha256
+
+#: Why a copy was not replaced by a reflink; a hard link may be possible.
+NO_REFLINKS: Final = "the file system has no reflinks"
 
 
 @dataclass(frozen=True)
@@ -241,7 +244,7 @@ class _Replacement:
             with changing(self._session.layout, stored) if stored else contextlib.nullcontext():
                 done = replacing.replace_by_link(self._like, path)
         if not done:
-            raise _Skip(f"the file system has no {self._how}s")
+            raise _Skip(NO_REFLINKS if self._how == "reflink" else "the file system has no hardlinks")
 
     def _entry(
         self, path: Path, found: os.stat_result, how: Literal["reflink", "hardlink", "kept"]

@@ -17,6 +17,7 @@ from yarnstore.progress import Meter, OnProgress
 from yarnstore.store import fsread
 from yarnstore.store.filepath import Path
 from yarnstore.store.layout import is_store
+from yarnstore.store.paths import missing
 from yarnstore.store.source_files import open_file
 
 # Files with these names are models; others are, if their headers list tensors.
@@ -74,7 +75,7 @@ def find_files(folders: Sequence[Path], *, least_bytes: int = LEAST_BYTES) -> li
     models: set[tuple[int, int]] = set()
     for folder in folders:
         if not folder.exists():
-            raise NotFoundError("folder", str(folder))
+            raise missing("folder", folder)
         if is_store(folder):
             raise UsageError(f"{folder} is a store", hint="`ystore gc` removes its duplicates")
         for path, found in _walk(Path(os.path.realpath(folder))):

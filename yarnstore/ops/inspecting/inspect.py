@@ -26,13 +26,13 @@ from yarnstore.errors import FormatError, IntegrityError, NotFoundError
 from yarnstore.ops.fetching.fetch import manifest_of
 from yarnstore.ops.inspecting.readers import (
     Content,
+    find_version,
     local_contents,
     parse_place,
     stored_contents,
     version_label,
 )
 from yarnstore.ops.session.loadcode import find_in
-from yarnstore.ops.session.lookup import lookup, of_installed
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.session.stored import Stored
 from yarnstore.registry.spec import Spec
@@ -146,7 +146,7 @@ def inspect(session: Session, what: str) -> InspectResult:
 
 def _find(session: Session, spec: Spec) -> tuple[Manifest, bool]:
     """Return the manifest of a version, and whether the version is stored."""
-    found = lookup(session, of_installed(session, spec))
+    found = find_version(session, spec)
     if isinstance(found, Stored):
         return found.manifest, True
     if found.build.entry.manifest is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import threading
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
@@ -29,7 +30,7 @@ from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.core.pairing import file_layout
 from yarnstore.errors import FormatError, NotFoundError, SpecError, UsageError
 from yarnstore.ops.fetching.fetch import ensure_version
-from yarnstore.ops.session.lookup import lookup, of_installed
+from yarnstore.ops.session.lookup import Found, lookup, of_installed
 from yarnstore.ops.session.session import Session
 from yarnstore.progress import Meter
 from yarnstore.registry.spec import Spec
@@ -46,6 +47,8 @@ Subject: TypeAlias = Spec | Path
 # The chunks of a range, and its offset in the first of them: equal keys mean equal bytes.
 RangeKey: TypeAlias = tuple[int, int, bytes]
 
+# The end of the name of a file, which few models have.
+_FILE = re.compile(r"\.[A-Za-z][A-Za-z0-9_]{1,11}$")
 _WINDOW = 16
 # The number of cached decoded chunks: the base of the next delta, and the current group of small tensors.
 _CACHE_BYTES = 24 * MIB
@@ -127,8 +130,23 @@ def parse_place(text: str, *, beside: Subject | None = None) -> Subject:
         return Spec.parse(text)
     except SpecError:
         if os.sep in text and "@" not in text:
-            raise NotFoundError("file, folder or model", text) from None
+            raise paths.missing("file, folder or model", text) from None
         raise
+
+
+def find_version(session: Session, spec: Spec) -> Found:
+    """Return the version that a spec selects, the installed one for a bare model.
+
+    Raises: as `lookup`; NotFoundError that names a file if the spec looks like the path of one.
+    """
+    try:
+        return lookup(session, of_installed(session, spec))
+    except NotFoundError as error:
+        text = str(spec)
+        if "@" in text or not _FILE.search(text) or error.fields.get("what") not in ("model", "registry"):
+            raise
+        also = "`ystore search` lists the models of registries"
+        raise paths.missing("file, folder or model", text, also=also) from error
 
 
 def ensure_stored(session: Session, spec: Spec, chunks: ChunkStore) -> Manifest:
@@ -136,7 +154,7 @@ def ensure_stored(session: Session, spec: Spec, chunks: ChunkStore) -> Manifest:
 
     A bare model means its installed version, if it has one.  Raises: as `fetch`.
     """
-    found = lookup(session, of_installed(session, spec))
+    found = find_version(session, spec)
     _, manifest, _ = ensure_version(session, found, chunks)
     return manifest
 

@@ -116,7 +116,7 @@ def _local(source: str) -> Path | None:
 def _lint_file(path: Path, source: str, *, deep: bool) -> Linted:
     if fsread.stat_or_none(path) is None:
         check_address(source)
-        raise NotFoundError("registry", str(path))
+        raise paths.missing("registry", path)
     if deep:
         raise UsageError("--deep needs the whole registry, not a single file", hint="give its folder")
     return _lint_document(fsread.read_bytes(paths.follow(path), REGISTRY_LIMIT_BYTES), path.name)
