@@ -41,7 +41,7 @@ class YstoreFileSystem(AbstractFileSystem):
             rows = [_folder(name) for name in stored_specs(self._store)]
         else:
             spec, inner = split_address(self._store, path)
-            rows = _rows(self._listed(spec), spec, inner)
+            rows = _rows(self._listed(spec, path), spec, inner)
         return rows if detail else [row["name"] for row in rows]
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:  # noqa: ANN401 - those of fsspec
@@ -50,7 +50,7 @@ class YstoreFileSystem(AbstractFileSystem):
         if not path:
             return _folder("")
         spec, inner = split_address(self._store, path)
-        found = self._listed(spec)
+        found = self._listed(spec, path)
         if not inner:
             return _folder(spec)
         for file in found.files:
@@ -58,7 +58,7 @@ class YstoreFileSystem(AbstractFileSystem):
                 return _file(spec, file.path, file.size_bytes, file.sha256)
             if file.path.startswith(f"{inner}/"):
                 return _folder(f"{spec}/{inner}")
-        raise _missing(path)
+        raise _missing(path, _no_file(found, inner))
 
     def checksum(self, path: str) -> int:
         """See fsspec: from the SHA-256 of the file."""
@@ -75,13 +75,13 @@ class YstoreFileSystem(AbstractFileSystem):
         try:
             return io.BufferedReader(self._store.open_file(spec, inner), _BUFFER_BYTES)
         except NotFoundError as error:
-            raise _missing(path) from error
+            raise _missing(path, error) from error
 
-    def _listed(self, spec: str) -> VersionFiles:
+    def _listed(self, spec: str, path: str) -> VersionFiles:
         try:
             return self._store.list_files(spec, online=True)
         except NotFoundError as error:
-            raise _missing(spec) from error
+            raise _missing(path, error) from error
 
 
 def _rows(found: VersionFiles, spec: str, inner: str) -> list[dict[str, Any]]:
@@ -91,7 +91,7 @@ def _rows(found: VersionFiles, spec: str, inner: str) -> list[dict[str, Any]]:
             return [_file(spec, file.path, file.size_bytes, file.sha256)]
     entries = folder_entries(found.files, inner)
     if inner and not entries:
-        raise _missing(f"{spec}/{inner}")
+        raise _missing(f"{spec}/{inner}", _no_file(found, inner))
     start = f"{inner}/" if inner else ""
     return [
         _folder(f"{spec}/{start}{name}")
@@ -109,5 +109,11 @@ def _file(spec: str, path: str, size_bytes: int, sha256: str) -> dict[str, Any]:
     return {"name": f"{spec}/{path}", "size": size_bytes, "type": "file", "sha256": sha256}
 
 
-def _missing(path: str) -> FileNotFoundError:
-    return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+def _no_file(found: VersionFiles, inner: str) -> NotFoundError:
+    return NotFoundError("file", inner[:120], where=f"{found.model} {found.version}")
+
+
+def _missing(path: str, error: NotFoundError) -> FileNotFoundError:
+    """Return the error of a file system for one of a store, with what that says."""
+    why = f"{error.message} ({error.hint})" if error.hint else error.message
+    return FileNotFoundError(errno.ENOENT, why, path)

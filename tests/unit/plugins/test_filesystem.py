@@ -48,9 +48,17 @@ def test_it_is_a_file_system(site: Site, tmp_path: Path) -> None:
 
 def test_errors_are_those_of_files(site: Site) -> None:
     files = fsspec.filesystem("ystore", home=str(site.home))
-    for missing in ("whisper@1.0.0/x", f"{MODEL}@9.9.9/config.json", f"{MODEL}@1.0.0/no"):
-        with pytest.raises(FileNotFoundError):
-            files.open(missing)
+    for missing, why in (
+        ("whisper@1.0.0/x", "whisper"),
+        (f"{MODEL}@9.9.9/config.json", f'no version "9.9.9" in {MODEL} (it has 1.2.0'),
+        (f"{MODEL}@1.0.0/no", f'no file "no" in {MODEL} 1.0.0'),
+    ):
+        for use in (files.open, files.info, files.ls, files.cat_file):
+            with pytest.raises(FileNotFoundError) as told:
+                use(missing)
+            assert told.value.filename == missing
+            assert why in str(told.value)
+            assert "No such file or directory" not in str(told.value)
     with pytest.raises(OSError, match="Read-only"):
         files.open(f"{MODEL}@1.0.0/config.json", "wb")
 
