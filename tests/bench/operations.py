@@ -59,6 +59,11 @@ class Timing:
         return self.work_cpu_s / self.floor.cpu_s if self.floor else None
 
     @property
+    def over_parts(self) -> float | None:
+        """The same beside all parts, with moving and transforming the bytes."""
+        return self.work_cpu_s / self.floor.parts_cpu_s if self.floor else None
+
+    @property
     def wall_over(self) -> float | None:
         """The time that the command reports, beside the longer of its CPU time on all cores and one SHA-256
         of the largest file."""

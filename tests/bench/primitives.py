@@ -121,7 +121,7 @@ def measure_cpu(sample: list[bytes], newer: list[bytes], path: Path) -> Rates:
             "zstd encode": _rate(encode, sample, plain),
             "zstd decode": _rate(decode, frames, plain),
             "write": Rate(_write_rate(path.parent, sample), None),
-            "loopback": Rate(_loopback_rate(path), None),
+            **_loopback_rates(path),
         }
     finally:
         os.close(fd)
@@ -179,9 +179,9 @@ def _write_rate(work: Path, sample: list[bytes]) -> float:
     return max(once() for _ in range(3))
 
 
-def _loopback_rate(path: Path) -> float:
-    """Bytes per second of CPU time of both ends of a loopback connection, sent by sendfile as nginx
-    does: the server runs on the same cores as the client."""
+def _loopback_rates(path: Path) -> Rates:
+    """Bytes per second of CPU time of both ends of a loopback connection, and of its receiver alone, sent by
+    sendfile as nginx does: the server runs on the same cores as the client."""
     with socket.create_server(("127.0.0.1", 0)) as listener, open(path, "rb") as file:
 
         def send() -> None:
@@ -197,10 +197,13 @@ def _loopback_rate(path: Path) -> float:
         received = 0
         with socket.create_connection(listener.getsockname()) as client:
             started = time.process_time()
+            started_here = time.thread_time()
             while got := client.recv_into(buffer):
                 received += got
+            here_s = time.thread_time() - started_here
         sender.join()
-        return received / (time.process_time() - started)
+        both_s = time.process_time() - started
+        return {"loopback": Rate(received / both_s, None), "receive": Rate(received / here_s, None)}
 
 
 def synced_write_rate(work: Path, size_bytes: int, piece: bytes) -> float:

@@ -161,6 +161,12 @@ def times(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f} ×"
 
 
+def marked(value: float | None, goal: float | None) -> str:
+    """As `times`, in bold type where it is over the goal as both are printed."""
+    text = times(value)
+    return f"**{text}**" if value is not None and goal is not None and round(value, 2) > goal else text
+
+
 def megabytes(value: float | None) -> str:
     return "–" if value is None else f"{value / 1e6:.1f}"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.bench import against, bounds, kernels, operations, peers, scale, space, startup, wire
-from tests.bench.floors import NEEDS, cores
+from tests.bench.floors import NEEDS, Needs, cores
 from tests.bench.operations import Measured
 from tests.bench.plot import Bar
 from tests.bench.primitives import middle_rate
-from tests.bench.report import Report, Table, mebibytes, megabytes, percent, seconds, times
+from tests.bench.report import Report, Table, marked, mebibytes, megabytes, percent, seconds, times
 from tests.bench.serve import server_name
 from tests.bench.wire import PairTiming
 from tests.bench.workload import Model, minilm, real_model
@@ -29,7 +29,8 @@ def primitives_table(report: Report, measured: Measured) -> None:
     notes = (
         "GB/s of plain bytes, 1 MiB at a time; CPU time for one thread, elapsed time for two. `pack` and "
         "`unpack` are the entropy coding of an encoding without its transform.",
-        "`write` writes into the page cache; `loopback` includes the CPU time of sender and receiver.",
+        "`write` writes into the page cache; `loopback` is the CPU time of sender and receiver, "
+        "`receive` that of the receiver.",
         "Synced writing was measured before each round: median (lowest to highest).",
     )
     bars = tuple(Bar(name, rate.one / 1e9, f"{rate.one / 1e9:.2f}") for name, rate in measured.rates.items())
@@ -52,9 +53,10 @@ def operations_table(report: Report, measured: Measured) -> None:
                 inside or seconds(timing.inside_s),
                 seconds(timing.cpu_s),
                 seconds(timing.floor.cpu_s if timing.floor else None),
-                times(timing.over),
+                marked(timing.over, goal),
                 times(goal),
-                times(timing.wall_over),
+                times(timing.over_parts),
+                marked(timing.wall_over, _GOAL_WALL if goal else None),
                 mebibytes(timing.peak_bytes),
                 megabytes(timing.written_bytes),
             )
@@ -63,7 +65,7 @@ def operations_table(report: Report, measured: Measured) -> None:
             bars.append(Bar(timing.operation, timing.over, times(timing.over), ours=True))
     needs = (
         f"- `{name}`: {', '.join(need.raw)} for each raw byte; {', '.join(need.stored) or 'nothing'} for "
-        f"each stored byte; writes {need.written}"
+        f"each stored byte; writes {need.written}. For `parts` also {_moved(need)}"
         for name, need in NEEDS.items()
     )
     notes = (
@@ -72,7 +74,10 @@ def operations_table(report: Report, measured: Measured) -> None:
         f"Versions are fetched over loopback HTTP from {server_name()}.",
         "The floor is the CPU time of hashing, of entropy coding (what zstd does, without the transforms "
         "that make its streams) and of writing into the page cache, by the rates above. `over` is CPU time "
-        "in floors, less that of the same command on a model of 1.1 MB, and `goal` the most it should be.",
+        "in floors, less that of the same command on a model of 1.1 MB, and `goal` the most it should be: "
+        "what is over it is **bold**.",
+        "`parts` is the same beside a sum that also counts the transforms, reading, and receiving over "
+        "loopback: what is beyond 1.00 goes to Python, threads, locks and memory.",
         f"`wall` is `inside` beside the longer of that CPU time divided by {cores()} cores and one SHA-256 "
         f"of the model; its goal is at most {_GOAL_WALL}. At most {_GOAL_PEAK} of memory; rollback "
         f"{_ROLLBACK_GOALS}.",
@@ -90,6 +95,7 @@ def operations_table(report: Report, measured: Measured) -> None:
         "floor",
         "over",
         "goal",
+        "parts",
         "wall",
         "peak memory",
         "written",
@@ -97,6 +103,12 @@ def operations_table(report: Report, measured: Measured) -> None:
     title = f"Operations against their floors, on {measured.model}"
     table = Table(f"operations-{measured.model}", title, columns, rows, notes, tuple(bars), "floors")
     report.add(table, {"timings": measured.timings, "write_rates": measured.write_rates})
+
+
+def _moved(need: Needs) -> str:
+    found = [f"{', '.join(need.moved_raw)} for each raw byte"] if need.moved_raw else []
+    found += [f"{', '.join(need.moved_stored)} for each stored byte"] if need.moved_stored else []
+    return " and ".join(found)
 
 
 def peers_table(
