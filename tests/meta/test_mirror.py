@@ -25,7 +25,6 @@ COVERED_BY = {
     "exchange.knowledge": "unit/ops/exchange/test_adopt.py",
     "fetching.answers": "faults/test_http_faults.py",
     "fetching.begun": "faults/test_broken_lines.py",
-    "fetching.eligibility": "unit/ops/installing/test_update.py",
     "fetching.queue": "cli/test_queue_and_offline.py",
     "fetching.transfer": "faults/test_http_faults.py",
     "inspecting.changed_bytes": "unit/ops/inspecting/test_diff.py",

@@ -13,6 +13,7 @@ from yarnstore.ops.exchange.images.making import check_flavour
 from yarnstore.ops.exchange.images.pushing import is_pushed, push, with_tag
 from yarnstore.ops.fetching.eligibility import require_eligible
 from yarnstore.ops.fetching.fetch import ensure_version
+from yarnstore.ops.fetching.mending import mended
 from yarnstore.ops.local.import_export import ExportResult, is_single, own_name
 from yarnstore.ops.session.lookup import lookup, of_installed
 from yarnstore.ops.session.session import Session
@@ -108,13 +109,17 @@ def export_to(
     folder = folders.of(address.kind)
     with layout.shared(), ChunkStore(layout) as chunks:
         found = require_eligible(session, of_installed(session, spec), installing=False)
-        _, manifest, _ = ensure_version(session, found, chunks)
-        if address.kind == "docker":
-            place = with_tag(address, manifest)
-            how = push(session, manifest, chunks, place, flavour)
-            return ExportResult(manifest.model, manifest.version, str(place), manifest.size_bytes, how)
-        fsread.require_space(folder, manifest.size_bytes)
-        meter = Meter(session.activity.report, "write", manifest.label, manifest.size_bytes)
-        target = Target(layout, chunks, manifest, meter, hardlink=hardlink, flavour=flavour)
-        path = _WRITERS[address.kind](target, folder, address)
-    return ExportResult(manifest.model, manifest.version, str(path), manifest.size_bytes, target.how)
+        found, manifest, _ = ensure_version(session, found, chunks)
+
+        def write() -> tuple[Address | Path, str]:
+            if address.kind == "docker":
+                place = with_tag(address, manifest)
+                return place, push(session, manifest, chunks, place, flavour)
+            meter = Meter(session.activity.report, "write", manifest.label, manifest.size_bytes)
+            target = Target(layout, chunks, manifest, meter, hardlink=hardlink, flavour=flavour)
+            return _WRITERS[address.kind](target, folder, address), target.how
+
+        if address.kind != "docker":
+            fsread.require_space(folder, manifest.size_bytes)
+        path, how = mended(session, manifest, found, chunks, write)
+    return ExportResult(manifest.model, manifest.version, str(path), manifest.size_bytes, how)

@@ -100,16 +100,16 @@ def write(target: Target, _: Path, address: Address) -> Path:
     """
     manifest = target.manifest
     folder = absolute(address.name)
-    if not is_layout(folder) and fsread.list_names(folder):
+    if not fsread.is_file(folder / _MARK) and fsread.list_names(folder):
         raise UsageError(f"{folder} is not an OCI image layout, and not empty", hint="give another folder")
     tag = address.revision or tag_of(manifest)
     data, config = image_of(manifest, target.flavour, ("oci",))
+    target.put_bytes(_VERSION, folder / _MARK)  # first, so that an export that was cut off can be repeated
     for file in manifest.files:
         target.put(file, _content(folder, file.sha256))
     for each in (config, data):
         target.put_bytes(each, _content(folder, Sha256.of(each)))
     target.flush()
-    target.put_bytes(_VERSION, folder / _MARK)
     _tag(target, folder, tag, data)
     return folder
 

@@ -36,8 +36,7 @@ from yarnstore.errors import (
 )
 from yarnstore.ops.fetching.alternates import find_manifest, take_chunks
 from yarnstore.ops.fetching.begun import Begun, KeptFile
-from yarnstore.ops.fetching.changed import refuse_changed, remember_content
-from yarnstore.ops.fetching.eligibility import require_eligible
+from yarnstore.ops.fetching.eligibility import refuse_changed, remember_content, require_eligible
 from yarnstore.ops.fetching.plan import NOTHING, DownloadPlan, plan_download
 from yarnstore.ops.fetching.transfer import TransferStats, download
 from yarnstore.ops.fetching.ways import PackOffer, RemotePack, find_way

@@ -19,16 +19,9 @@ from yarnstore.core.reflog import Installed
 from yarnstore.errors import IntegrityError
 from yarnstore.ops.copies.second import keep_copies
 from yarnstore.ops.fetching.eligibility import require_eligible
-from yarnstore.ops.fetching.fetch import (
-    ensure_chunks,
-    ensure_version,
-    lost_version,
-    mark_complete,
-    offered_again,
-    repairing,
-)
+from yarnstore.ops.fetching.fetch import ensure_version, mark_complete
+from yarnstore.ops.fetching.mending import mended
 from yarnstore.ops.fetching.transfer import TransferStats
-from yarnstore.ops.fetching.ways import PackOffer
 from yarnstore.ops.installing.activate import (
     CheckoutResult,
     activate,
@@ -187,22 +180,9 @@ def make_whole(
         return
     if had_view:
         session.note(f"{manifest.label}: its installed files were modified; restoring them")
-    fetched: set[bytes] = set()
-    while True:
-        try:
-            _materialise_all(session, chunks, manifest, drafts)
-            break
-        except IntegrityError:
-            bad = set(chunks.bad)
-            if not bad - fetched:
-                raise
-            # A damaged file is replaced only after a source for it was found.
-            offer = _offer_of(session, manifest, found)
-            chunks.forget(bad)  # and read the disk again, since it differs from memory
-        fetched |= bad
-        packs = PackOffer.of(offer.build.entry, offer.entry)
-        with repairing(found.name):
-            ensure_chunks(session, offer.source, manifest, packs, chunks, drafts)
+    mended(
+        session, manifest, found, chunks, lambda: _materialise_all(session, chunks, manifest, drafts), drafts
+    )
     if drafts is not None:
         mark_complete(session, found.name, manifest, chunks)
     make_view(session.layout, manifest)
@@ -252,16 +232,6 @@ def _finish_draft(
             raise
         draft.check()  # its chunks were right on arrival; if they are damaged now, the store may have copies
         materialise(session.layout, chunks, file, meter.add, draft.target, draft.placed)
-
-
-def _offer_of(session: Session, manifest: Manifest, found: Found) -> Offered:
-    """Return a registry's offer of a version that is damaged here.  Raises: IntegrityError, BackendError."""
-    session.note(f"{manifest.label}: chunks are corrupt in this store; downloading them again")
-    with repairing(found.name):
-        offer = found if isinstance(found, Offered) else offered_again(session, found.name)
-    if not offer.build.entry.manifest:
-        raise lost_version(found.name)
-    return offer
 
 
 def rollback(session: Session, model: str, version: str | None = None) -> CheckoutResult:

@@ -20,6 +20,7 @@ from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.errors import ConflictError, IntegrityError, UsageError
 from yarnstore.ops.fetching.eligibility import require_eligible
 from yarnstore.ops.fetching.fetch import ensure_version
+from yarnstore.ops.fetching.mending import mended
 from yarnstore.ops.publishing.broken import note_broken, search_sources
 from yarnstore.ops.session.loadcode import note_code, refuse_code
 from yarnstore.ops.session.lookup import of_installed
@@ -250,7 +251,7 @@ def export(
         raise UsageError(f"{destination} is in the store", hint="give a path outside the store")
     with layout.shared(), ChunkStore(layout) as chunks:
         found = require_eligible(session, of_installed(session, spec), installing=False)
-        _, manifest, _ = ensure_version(session, found, chunks)
+        found, manifest, _ = ensure_version(session, found, chunks)
         if as_folder and destination.exists() and not destination.is_dir():
             raise ConflictError(
                 f"{destination} is not a folder", hint="remove the final slash, or give a folder"
@@ -264,11 +265,17 @@ def export(
             raise ConflictError(f"{target} already exists", hint="give another path, or remove it")
         total = manifest.size_bytes
         fsread.require_space(target.parent, total)
-        meter = Meter(session.activity.report, "write", manifest.label, total)
-        ways = [
-            put_file(layout, chunks, file, target if single else target / file.path, meter, hardlink=hardlink)
-            for file in manifest.files
-        ]
+
+        def write() -> list[str]:
+            meter = Meter(session.activity.report, "write", manifest.label, total)
+            return [
+                put_file(
+                    layout, chunks, file, target if single else target / file.path, meter, hardlink=hardlink
+                )
+                for file in manifest.files
+            ]
+
+        ways = mended(session, manifest, found, chunks, write)
         for folder in manifest.empty_folders:
             fsio.ensure_dir(target / folder)
     return ExportResult(manifest.model, manifest.version, str(target), total, sum_up(ways))

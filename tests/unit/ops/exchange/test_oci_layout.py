@@ -10,8 +10,11 @@ import pytest
 
 from tests.support.tools import gguf, tree
 from yarnstore import Store
+from yarnstore.core.manifest import ManifestFile
 from yarnstore.errors import FormatError, IntegrityError, NotFoundError, UsageError
 from yarnstore.ops.exchange.address import Address, parse_address
+from yarnstore.ops.exchange.elsewhere import Target
+from yarnstore.store.filepath import Path as StorePath
 
 MODEL = gguf("Tiny", bytes(range(256)) * 300)
 FILES = {"config.json": b"{}", "deep/model.gguf": MODEL, "README.md": b"# Tiny\n"}
@@ -121,3 +124,24 @@ def test_the_drive_of_windows_is_part_of_the_folder() -> None:
         ("./a:b/layout", "./a:b/layout", ""),
     ):
         assert parse_address(f"oci:{text}") == Address("oci", name, tag)
+
+
+def test_an_export_that_was_cut_off_is_repeated(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = tmp_path / "layout"
+    put = Target.put
+
+    def put_one(target: Target, file: ManifestFile, path: StorePath) -> None:
+        if (tmp_path / "layout" / "blobs").exists():
+            raise KeyboardInterrupt
+        put(target, file, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Target, "put", put_one)
+        with pytest.raises(KeyboardInterrupt):
+            store.export("me/tiny@1.0.0+cpu", f"oci:{layout}")
+    assert any((layout / "blobs").rglob("*"))
+    store.export("me/tiny@1.0.0+cpu", f"oci:{layout}")
+    store.export("me/tiny@1.0.0+cpu", f"oci:{tmp_path / 'whole'}")
+    assert tree(layout) == tree(tmp_path / "whole")
