@@ -328,6 +328,19 @@ def test_du(installed: Ystore) -> None:
     assert installed("du", "other").code == 3
 
 
+def test_du_and_gc_say_of_a_version_before_and_after_a_rollback_that_it_was_installed_before(
+    installed: Ystore,
+) -> None:
+    assert installed("update", "phi-3-mini").code == 0
+    for command in ("outdated", "rollback"):  # the older version was replaced; then the newer one
+        installed(command, "phi-3-mini")
+        assert re.search(r"^phi-3-mini@\S+ .* previous$", installed("du", people=True).out, re.MULTILINE)
+        assert "\nkept: installed 1, previous 1\n" in installed("gc", "-n", people=True).out
+        versions = installed("du", "--json").json["models"][0]["versions"]
+        assert {row["reason_kept"] for row in versions} == {"installed", "rollback"}
+        assert installed("gc", "-n", "--json").json["kept"] == {"installed": 1, "rollback": 1}
+
+
 def test_publish_with_a_base_says_what_its_deltas_take(ystore: Ystore, tmp_path: Path) -> None:
     registry = tmp_path / "r"
     source = tmp_path / "mine"

@@ -117,6 +117,19 @@ def test_nothing_to_roll_back_to(installed: Ystore) -> None:
     assert (other.code, "ystore checkout phi-3-mini@1.1.0" in other.err) == (3, True)
 
 
+def test_after_a_rollback_to_the_first_version_the_error_names_the_way_forward(installed: Ystore) -> None:
+    assert installed("update", "phi-3-mini").code == 0
+    assert installed("rollback", "phi-3-mini").code == 0
+    told = installed("rollback", "phi-3-mini")
+    (replaced,) = {row[0] for row in installed("log", "phi-3-mini").table} - {"1.0.0"}
+    assert told.code == 3
+    assert told.err.splitlines()[1:] == [
+        f"  `ystore checkout phi-3-mini@{replaced}` installs the version again that was rolled back"
+    ]
+    assert installed("remove", f"phi-3-mini@{replaced}").code == 0
+    assert "ystore log phi-3-mini" in installed("rollback", "phi-3-mini").err, "it is no longer stored"
+
+
 @pytest.mark.parametrize("command", ["fetch a", "checkout a@1.0.0", "search", "outdated", "registry refresh"])
 def test_no_registry_says_how_to_add_one(ystore: Ystore, command: str) -> None:
     told = ystore(*command.split())

@@ -20,6 +20,8 @@ _OTHER = {
     "registries": "cached registries",
     "records": "manifests, refs, logs and indexes",
 }
+# For people; a version that was rolled back is kept too, and `rollback` does not return to it.
+_REASONS: dict[str | None, str] = {"rollback": "previous"}
 _HEADER = ("VERSION", "VARIANT", "FORM", "SIZE", "OWN", "SHARED", "FREES", "KEPT AS")
 
 
@@ -31,7 +33,8 @@ def cli(run: Invocation, model: str | None) -> None:
     The total is what `du -s` shows for the store.  OWN is the disk space that only this version uses, SHARED
     what other versions use too; FREES is about how much more a gc frees if the version is removed before.
     FORM is `file` for versions whose files programs can open, `deltas` for versions stored as differences
-    from others, and `packed` for others.
+    from others, and `packed` for others.  KEPT AS is why gc keeps it: `previous` is the version that
+    `rollback` returns to, and the one that was replaced last.
     """
     with run.store() as store:
         found = store.storage(model)
@@ -41,7 +44,7 @@ def cli(run: Invocation, model: str | None) -> None:
         other = [] if model else [f"{size(item.bytes)} {_OTHER[item.kind]}" for item in found.other]
         thin = sum(row.thin_frees_bytes for item in found.models for row in item.versions)
         if thin:
-            other.append(f"about {size(thin)} less if rollback targets are deltas   (ystore gc --thin)")
+            other.append(f"about {size(thin)} less if previous versions are deltas   (ystore gc --thin)")
         total = f"{size(found.total_bytes)} in total, {size(found.free_bytes)} free"
         reserve = f" ({size(found.reserve_bytes)} kept in reserve)"
         run.output.text("\n".join([*other, total + reserve]))
@@ -53,7 +56,7 @@ def _rows(found: StorageUsage, *, people: bool) -> list[tuple[object, ...]]:
         for row in item.versions:
             sizes = (row.size_bytes, row.own_bytes, row.shared_bytes, row.frees_bytes)
             shown = map(size, sizes) if people else sizes
-            why = row.reason_kept or "–"
+            why = (people and _REASONS.get(row.reason_kept)) or row.reason_kept or "–"
             rows.append((f"{item.model}@{row.version}", row.variant, row.form, *shown, why))
     if not people:
         rows += [(item.kind, item.bytes) for item in found.other]

@@ -14,7 +14,7 @@ from yarnstore.progress import plural
 if TYPE_CHECKING:
     from yarnstore.results import GcResult, KeptView
 
-_REASONS = {"rollback": "rollback targets", "recent": "recently used", "newest": "newest"}
+_REASONS = {"rollback": "previous", "recent": "recently used", "newest": "newest"}
 
 # In the year 2999: Windows knows no later local times.
 _LAST_S = 32_500_000_000
@@ -76,7 +76,8 @@ def cli(
 ) -> None:
     """Delete data that no installed, pinned or recent version needs.
 
-    Installed versions, the version that `rollback` returns to, and pinned or open versions are always kept.
+    Installed versions, previous ones, and pinned or open versions are always kept; the previous versions of
+    a model are the one that `rollback` returns to, and the one that was replaced last.
     Files of other versions are kept if `ystore path` printed their path within the last day.
 
     Before versions are deleted, and with -n, stderr lists the versions to delete and to keep, with reasons.

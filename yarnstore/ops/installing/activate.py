@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.record import Record
-from yarnstore.core.reflog import SELF_CHECK, Installed, Move
+from yarnstore.core.reflog import ROLLBACK, SELF_CHECK, Installed, Move
 from yarnstore.errors import (
     ConflictError,
     IntegrityError,
@@ -334,9 +334,24 @@ def rollback_goal(session: Session, model: str, version: str | None = None) -> I
             "version before",
             stack[-1].version,
             where=f"the history of {model}",
-            hint=f"`ystore log {model}` shows the history; give a version: `ystore rollback {model} VERSION`",
+            hint=_way_forward(session, model, stack[-1])
+            or f"`ystore log {model}` shows the history; give a version: `ystore rollback {model} VERSION`",
         )
     return stack[-2]
+
+
+def _way_forward(session: Session, model: str, current: Installed) -> str:
+    """Return the command that installs the version again that was rolled back, if it is stored."""
+    last = session.refs.moves(model)[-1]
+    left = last.old
+    if last.operation != ROLLBACK or left is None:
+        return ""
+    if not session.refs.has_version(VersionName(model, left.variant, left.version)):
+        return ""
+    variant = f":{left.variant}" if left.variant != current.variant else ""
+    return (
+        f"`ystore checkout {model}{variant}@{left.version}` installs the version again that was rolled back"
+    )
 
 
 def _named_goal(session: Session, model: str, version: str, stack: list[Installed]) -> Installed:

@@ -36,7 +36,7 @@ ALL_MODELS = "*"
 # The reasons for keeping and for deleting a version, as messages.
 REASONS = {
     "installed": "it is installed",
-    "rollback": "`rollback` can return to it",
+    "rollback": "`rollback` or `checkout` can return to it",
     "pinned": "it is pinned",
     "in use": "a program has it open",
     "required": "a version that is kept requires it",

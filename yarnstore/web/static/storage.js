@@ -10,7 +10,7 @@ const KINDS = {
 };
 const SHORT = { shared: "Shared", unused: "Unused", temporary: "Temporary", trash: "Deleted", registries: "Registries", records: "Records" };
 const WHY = {
-  installed: "installed", rollback: "kept for a rollback", pinned: "pinned", "in use": "open in a program", recent: "recently used",
+  installed: "installed", rollback: "previous version", pinned: "pinned", "in use": "open in a program", recent: "recently used",
   newest: "among the newest",
 };
 const ITEMS = { version: "Version", download: "Unfinished download", view: "Files of a deleted version", data: "Data", temporary: "Temporary files" };

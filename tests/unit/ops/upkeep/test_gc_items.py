@@ -28,7 +28,7 @@ def test_the_items_add_up_to_what_is_freed(site: Site) -> None:
         stays = sum(item.bytes for item in plan.kept if item.kind == "data")
         assert sum(item.bytes for item in plan.items) - stays == plan.freed_bytes
         assert {item.what: item.why for item in plan.kept if item.kind == "version"} == {
-            f"{MODEL}@1.1.0": "`rollback` can return to it",
+            f"{MODEL}@1.1.0": "`rollback` or `checkout` can return to it",
             f"{MODEL}@1.2.0": "it is installed",
         }
         done = store.gc(keep=0, grace_s=0, expected=plan.fingerprint)

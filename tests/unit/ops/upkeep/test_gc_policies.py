@@ -52,7 +52,7 @@ def test_versions_go_that_were_not_used(site: Site) -> None:
         assert plan.stays == {
             "other@1.1.0": "it is among the newest versions of its model",
             "other@1.2.0": "it is pinned",
-            f"{MODEL}@1.0.0": "`rollback` can return to it",
+            f"{MODEL}@1.0.0": "`rollback` or `checkout` can return to it",
             f"{MODEL}@1.1.0": "it is installed",
         }
         done = store.gc(unused_s=90 * _DAY_S)
