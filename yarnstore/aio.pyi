@@ -10,10 +10,11 @@ from yarnstore.ops.exchange.adopt import AdoptResult, ReplacedFile
 from yarnstore.ops.exchange.identify import IdentifiedFile
 from yarnstore.ops.fetching.fetch import FetchResult
 from yarnstore.ops.fetching.queue import QueuedFetch, QueueRun
-from yarnstore.ops.inspecting.contents import StoredFile, VersionFiles
+from yarnstore.ops.inspecting.contents import VersionFiles
 from yarnstore.ops.inspecting.diff import DiffResult
 from yarnstore.ops.inspecting.inspect import InspectResult
 from yarnstore.ops.inspecting.readme import Readme
+from yarnstore.ops.inspecting.stored_file import StoredFile
 from yarnstore.ops.installing.activate import CheckoutResult
 from yarnstore.ops.installing.auto_update import AutoUpdateOutcome, AutoUpdateRound, AutoUpdateStatus
 from yarnstore.ops.installing.from_lock import LockResult

@@ -16,10 +16,11 @@ _NAMES = {
     "yarnstore.ops.exchange.knowledge": ("KnownFile",),
     "yarnstore.ops.fetching.fetch": ("FetchResult",),
     "yarnstore.ops.fetching.queue": ("QueuedFetch", "QueueRun"),
-    "yarnstore.ops.inspecting.contents": ("StoredFile", "VersionFile", "VersionFiles"),
+    "yarnstore.ops.inspecting.contents": ("VersionFile", "VersionFiles"),
     "yarnstore.ops.inspecting.diff": ("DiffResult", "DiffSide", "DiffTotals", "FileDiff", "StatusCounts"),
     "yarnstore.ops.inspecting.inspect": ("FileInfo", "InspectResult", "StoredAs", "TensorInfo", "TypeInfo"),
     "yarnstore.ops.inspecting.readme": ("Readme",),
+    "yarnstore.ops.inspecting.stored_file": ("StoredFile",),
     "yarnstore.ops.inspecting.tensors": ("TensorDiff",),
     "yarnstore.ops.installing.activate": ("CheckoutResult",),
     "yarnstore.ops.installing.auto_update": (

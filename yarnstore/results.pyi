@@ -14,7 +14,6 @@ from yarnstore.ops.exchange.knowledge import KnownFile as KnownFile
 from yarnstore.ops.fetching.fetch import FetchResult as FetchResult
 from yarnstore.ops.fetching.queue import QueuedFetch as QueuedFetch
 from yarnstore.ops.fetching.queue import QueueRun as QueueRun
-from yarnstore.ops.inspecting.contents import StoredFile as StoredFile
 from yarnstore.ops.inspecting.contents import VersionFile as VersionFile
 from yarnstore.ops.inspecting.contents import VersionFiles as VersionFiles
 from yarnstore.ops.inspecting.diff import DiffResult as DiffResult
@@ -28,6 +27,7 @@ from yarnstore.ops.inspecting.inspect import StoredAs as StoredAs
 from yarnstore.ops.inspecting.inspect import TensorInfo as TensorInfo
 from yarnstore.ops.inspecting.inspect import TypeInfo as TypeInfo
 from yarnstore.ops.inspecting.readme import Readme as Readme
+from yarnstore.ops.inspecting.stored_file import StoredFile as StoredFile
 from yarnstore.ops.inspecting.tensors import TensorDiff as TensorDiff
 from yarnstore.ops.installing.activate import CheckoutResult as CheckoutResult
 from yarnstore.ops.installing.auto_update import AutoUpdateModel as AutoUpdateModel

@@ -33,6 +33,7 @@ COVERED_BY = {
     "copies.second": "unit/ops/copies/test_slim.py",
     "inspecting.picture": "unit/ops/inspecting/test_page.py",
     "inspecting.readers": "unit/ops/inspecting/test_inspect.py",
+    "inspecting.stored_file": "unit/ops/inspecting/test_contents.py",
     "inspecting.tensors": "unit/ops/inspecting/test_diff.py",
     "installing.candidates": "unit/ops/installing/test_outdated.py",
     "installing.checkout": "unit/ops/installing/test_update.py",

@@ -17,10 +17,11 @@ from yarnstore.store import paths
 if TYPE_CHECKING:
     from yarnstore.ops.exchange.adopt import AdoptResult, ReplacedFile
     from yarnstore.ops.exchange.identify import IdentifiedFile
-    from yarnstore.ops.inspecting.contents import StoredFile, VersionFiles
+    from yarnstore.ops.inspecting.contents import VersionFiles
     from yarnstore.ops.inspecting.diff import DiffResult
     from yarnstore.ops.inspecting.inspect import InspectResult
     from yarnstore.ops.inspecting.readme import Readme
+    from yarnstore.ops.inspecting.stored_file import StoredFile
     from yarnstore.ops.local.import_export import ExportResult, ImportResult
     from yarnstore.ops.local.move import MoveResult
     from yarnstore.ops.local.removal import RemoveResult, RestoreResult

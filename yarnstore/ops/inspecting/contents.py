@@ -1,25 +1,22 @@
 """The files of one version by name, and reading them without installing it.
 
 For programs that do not read the store's files by their paths: servers of a store, and file systems of other
-libraries.  Every chunk is hashed before its bytes are returned.
+libraries.  `stored_file` reads them.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
-import os
-import threading
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from yarnstore.core.imported import ImportedFrom, imported_from
-from yarnstore.core.manifest import Manifest, ManifestFile
+from yarnstore.core.manifest import Manifest
 from yarnstore.core.names import DEFAULT_VARIANT
 from yarnstore.core.record import Record
-from yarnstore.errors import FormatError, IntegrityError, NotFoundError
+from yarnstore.errors import FormatError, NotFoundError
 from yarnstore.ops.fetching.eligibility import require_eligible
 from yarnstore.ops.fetching.fetch import ensure_version, manifest_of
-from yarnstore.ops.inspecting.readers import CachedChunks, Content, stored_content
+from yarnstore.ops.inspecting.stored_file import OpenVersion, StoredFile, missing_file
 from yarnstore.ops.session.lookup import Found, Offered, find_entry, find_offered, sources_for
 from yarnstore.ops.session.session import Session
 from yarnstore.ops.session.stored import (
@@ -34,15 +31,9 @@ from yarnstore.registry.select import iter_builds, resolve
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.registry.versions import is_prerelease, precedence
 from yarnstore.store.chunks import ChunkStore
-from yarnstore.store.layout import StoreLayout
 from yarnstore.store.native import quoted
 from yarnstore.store.refs import VersionName
 from yarnstore.store.views import hold_version, note_use
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from _typeshed import WriteableBuffer
 
 
 class VersionFile(Record, frozen=True):
@@ -205,8 +196,9 @@ def open_file(session: Session, spec: Spec, path: str) -> StoredFile:
             _, manifest, _ = ensure_version(session, offered, chunks)
     file = next((file for file in manifest.files if file.path == path), None)
     if file is None:
-        raise NotFoundError("file", path[:120], where=manifest.label)
-    return StoredFile(session.layout, file, _held(session, manifest))
+        raise missing_file(manifest, path)
+    version = OpenVersion(session.layout, manifest, _held(session, manifest))
+    return StoredFile(version, file, is_first=True)
 
 
 def _held(session: Session, manifest: Manifest) -> int | None:
@@ -217,89 +209,3 @@ def _held(session: Session, manifest: Manifest) -> int | None:
         if session.refs.version(name) != manifest.digest:  # deleted since it was found
             raise NotFoundError("version", str(name), where="the store", hint="read it again")
         return hold_version(session.layout, manifest.digest)
-
-
-class StoredFile(io.RawIOBase):
-    """One file of a stored version, open for reading in binary mode.
-
-    `read_at` may be called by several threads at once; `read` and `seek` are for one, as with any file.  The
-    lock of the store is held only while bytes are read.  Until `close`, `gc` keeps the version, but not in a
-    read-only store; `remove` does not keep it.  Reading a version that was deleted raises.
-    """
-
-    def __init__(self, layout: StoreLayout, file: ManifestFile, held: int | None = None) -> None:
-        super().__init__()
-        self._held = held
-        self.path = file.path
-        self.size_bytes = file.size_bytes
-        self.sha256 = file.sha256.hex
-        self._layout = layout
-        self._file = file
-        self._place = 0
-        self._opening = threading.Lock()
-        self._chunks: list[CachedChunks] = []
-        self._content: Content | None = None
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        """Return the bytes of a range, fewer only where the file ends.
-
-        Raises: IntegrityError if a chunk is damaged or was deleted, StorageError, LockTimeoutError.
-        """
-        length = max(0, min(length, self.size_bytes - offset))
-        if not length:
-            return b""
-        with self._layout.shared():
-            content = self._located(None)
-            try:
-                return bytes(content.read(offset, length))
-            except (IntegrityError, NotFoundError):  # `gc` may have moved the chunk since it was located
-                return bytes(self._located(content).read(offset, length))
-
-    def _located(self, wrong: Content | None) -> Content:
-        """Return the file with the places of its chunks, which are looked up again if those were `wrong`."""
-        with self._opening:
-            if self.closed:
-                raise ValueError("I/O operation on closed file")
-            if self._content is None or self._content is wrong:
-                self._chunks.append(CachedChunks(self._layout))  # another thread may still use the one before
-                self._content = stored_content(self._file, self._chunks[-1])
-            return self._content
-
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """See io."""
-        with memoryview(buffer) as view:
-            data = self.read_at(self._place, view.nbytes)
-            view.cast("B")[: len(data)] = data
-        self._place += len(data)
-        return len(data)
-
-    def readable(self) -> bool:
-        """See io."""
-        return True
-
-    def seekable(self) -> bool:
-        """See io."""
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """See io."""
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self.size_bytes}[whence]
-        if start + offset < 0:
-            raise ValueError(f"negative seek position {start + offset}")
-        self._place = start + offset
-        return self._place
-
-    def tell(self) -> int:
-        """See io."""
-        return self._place
-
-    def close(self) -> None:
-        """See io."""
-        with self._opening:
-            self._content = None
-            while self._chunks:
-                self._chunks.pop().close()
-            held, self._held = self._held, None
-            if held is not None:
-                os.close(held)
-            super().close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 
 from yarnstore.results import StoredFile, VersionFile
@@ -21,46 +21,36 @@ def _size_of(part: Part) -> int:
 
 
 class Joined:
-    """The content.  One file is open at a time, the `first` one until the end: `gc` keeps its version."""
+    """The content.  All files are of the version of `first`, which is open until the end: `gc` keeps it."""
 
-    def __init__(
-        self, parts: Sequence[Part], open_file: Callable[[str], StoredFile], first: StoredFile | None
-    ) -> None:
+    def __init__(self, parts: Sequence[Part], first: StoredFile) -> None:
         self._parts = parts
         self._ends = list(accumulate(map(_size_of, parts)))
-        self._open_file = open_file
         self._first = first
         self._file = first
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Return some bytes of a range, fewer where a part ends, none at the end of the content.
+        """Return the bytes of a range, fewer only where the content ends.
 
         Raises: YarnstoreError, as `StoredFile.read_at`.
         """
+        found: list[bytes] = []
         number = bisect_right(self._ends, offset)
-        if number == len(self._ends):
-            return b""
-        part, end = self._parts[number], self._ends[number]
-        start, length = offset - (end - _size_of(part)), min(length, end - offset)
-        return (
-            part[start : start + length]
-            if isinstance(part, bytes)
-            else self._opened(part.path).read_at(start, length)
-        )
+        while length > 0 and number < len(self._parts):
+            part, end = self._parts[number], self._ends[number]
+            start, count = offset - (end - _size_of(part)), min(length, end - offset)
+            if isinstance(part, bytes):
+                found.append(part[start : start + count])
+            elif count:
+                found.append(self._opened(part.path).read_at(start, count))
+            offset, length, number = offset + count, length - count, number + 1
+        return b"".join(found)
 
     def _opened(self, path: str) -> StoredFile:
-        if self._file is None or self._file.path != path:
-            opened = self._open_file(path)
-            self._close_current()
-            self._file = opened
+        if self._file.path != path:
+            self._file = self._first.other(path)
         return self._file
-
-    def _close_current(self) -> None:
-        if self._file is not None and self._file is not self._first:
-            self._file.close()
 
     def close(self) -> None:
         """Close all files."""
-        self._close_current()
-        if self._first is not None:
-            self._first.close()
+        self._first.close()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
-from functools import partial
 
 from yarnstore.backends.urls import shown
 from yarnstore.errors import NotFoundError, YarnstoreError
@@ -160,18 +159,23 @@ class Library:
         """Open a file of a version, which is downloaded if it is not stored.  A `patient` client waits for
         minutes.
 
-        Raises: FillingError if that takes longer; YarnstoreError.
+        Raises: FillingError if that takes longer; YarnstoreError, also if the version has other files by now.
         """
         if not files.stored:
             await self._fetch(files, _spec(files), _PATIENT_WAIT_S if patient else _FILL_WAIT_S)
-        return await asyncio.to_thread(self._service.store.open_file, _spec(files), path)
+        return await asyncio.to_thread(self._open, files, path)
+
+    def _open(self, files: VersionFiles, path: str) -> StoredFile:
+        opened = self._service.store.open_file(_spec(files), path)
+        if opened.manifest != files.manifest:
+            opened.close()
+            raise NotFoundError("version", _spec(files), where="the store as it was", hint="read it again")
+        return opened
 
     async def open_parts(self, files: VersionFiles, parts: Sequence[Part]) -> Joined:
-        """Open files of a version, with bytes between them, as one content; as `open`."""
-        paths = (part.path for part in parts if not isinstance(part, bytes))
-        first = next(paths, None)
-        opened = None if first is None else await self.open(files, first)
-        return Joined(parts, partial(self._service.store.open_file, _spec(files)), opened)
+        """Open files of a version, at least one, with bytes between them, as one content; as `open`."""
+        first = next(part.path for part in parts if not isinstance(part, bytes))
+        return Joined(parts, await self.open(files, first))
 
     async def _fetch(self, files: VersionFiles, spec: str, longest_s: float) -> None:
         jobs = self._service.jobs

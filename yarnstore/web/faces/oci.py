@@ -16,7 +16,8 @@ import hashlib
 import re
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import msgspec
@@ -140,16 +141,13 @@ class Oci:
         raise NotServedError("revision", f"{name} has no manifest {reference}")
 
     async def _images(self, asked: FaceRequest, name: str) -> AsyncIterator[Image]:
-        """Yield all images of the version that `latest` is, and of the stored ones."""
+        """Yield all images of the version that `latest` is, and of the stored ones, which come first."""
         current = await self._current(asked, name)
-        for image in await self._shapes(asked, name, current):
-            yield image
-        for row in await self._library.versions(current.model):
-            found = await self._library.find(
-                current.model, f"{row.variant}@{row.version}", trusted=asked.trusted
-            )
-            for image in await self._shapes(asked, name, found):
-                yield image
+        revisions = [f"{row.variant}@{row.version}" for row in await self._library.versions(current.model)]
+        for revision in ["main", *revisions] if current.stored else [*revisions, "main"]:
+            with suppress(NotServedError):  # removed meanwhile
+                for image in await self._shapes(asked, name, await self._find(asked, name, revision)):
+                    yield image
 
     async def _shapes(self, asked: FaceRequest, name: str, found: VersionFiles) -> list[Image]:
         """Return the images of a version in one namespace: the usual one first, that of Ollama last."""
@@ -171,9 +169,25 @@ class Oci:
         while len(self._named) > _KNOWN_LIMIT:
             self._named.popitem(last=False)
 
+    async def _is_known(self, asked: FaceRequest, key: tuple[bool, str, str]) -> bool:
+        """Whether a digest is remembered; one of a version that has other files by now is forgotten."""
+        named = self._named.get(key)
+        if named is None or named.files is None:
+            return named is not None
+        files = named.files
+        with suppress(NotServedError):
+            now = await self._library.find(
+                files.model, f"{files.variant}@{files.version}", trusted=asked.trusted
+            )
+            if now.manifest == files.manifest:
+                self._named[key] = replace(named, files=now)  # it may be stored by now
+                return True
+        self._named.pop(key, None)
+        return False
+
     async def _content(self, asked: FaceRequest, name: str, digest: str) -> Reply:
         key = (asked.trusted, name, digest)
-        if key not in self._named:
+        if not await self._is_known(asked, key):
             async for _ in self._images(asked, name):
                 if key in self._named:
                     break
@@ -183,10 +197,6 @@ class Oci:
         if named.files is None or named.layer is None:
             return _bytes_reply(named.data, "application/octet-stream")
         files = named.files
-        if not files.stored:  # it may be by now
-            files = await self._library.find(
-                files.model, f"{files.variant}@{files.version}", trusted=asked.trusted
-            )
         parts = named.layer.parts
         opened = None if asked.method == "HEAD" else await self._library.open_parts(files, parts)
         headers = _headers(digest, "application/octet-stream")

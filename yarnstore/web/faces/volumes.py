@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import tarfile
 from collections.abc import Sequence
+from contextlib import closing
 
 import msgspec
 
@@ -40,7 +41,7 @@ class Volumes:
     def __init__(self, library: Library) -> None:
         self._library = library
         self._digests: dict[str, str] = {}
-        self._turn = asyncio.Lock()
+        self._turns: dict[str, asyncio.Lock] = {}
 
     async def images(self, found: VersionFiles) -> list[Image]:
         """Return the index of a version's images, then the image for each processor; nothing if a file has a
@@ -50,8 +51,7 @@ class Volumes:
         """
         if any(f"/{_WHITEOUT}" in f"/{file.path}" for file in found.files):
             return []
-        async with self._turn:
-            layers = [ImageLayer(await self._digest(found, parts), parts) for parts in archives(found.files)]
+        layers = [ImageLayer(await self._digest(found, parts), parts) for parts in archives(found.files)]
         images = [_image(found, layers, architecture) for architecture in _ARCHITECTURES]
         index = {
             "schemaVersion": 2,
@@ -70,8 +70,11 @@ class Volumes:
         names = [Sha256.of(part).hex if isinstance(part, bytes) else part.sha256 for part in parts]
         key = Sha256.of(" ".join(names).encode()).hex
         if key not in self._digests:
-            opened = await self._library.open_parts(found, parts)
-            self._digests[key] = await asyncio.to_thread(_hash, opened, size_of(parts))
+            # All clients wait for a download together, and then for one that reads.
+            with closing(await self._library.open_parts(found, parts)) as content:
+                async with self._turns.setdefault(key, asyncio.Lock()):
+                    if key not in self._digests:
+                        self._digests[key] = await asyncio.to_thread(_hash, content, size_of(parts))
         return self._digests[key]
 
 
@@ -97,15 +100,10 @@ def _archive(files: Sequence[VersionFile]) -> tuple[Part, ...]:
 
 
 def _hash(content: Joined, size_bytes: int) -> str:
-    try:
-        digest, at = hashlib.sha256(), 0
-        while at < size_bytes:
-            data = content.read_at(at, _BLOCK_BYTES)
-            digest.update(data)
-            at += len(data)
-        return f"sha256:{digest.hexdigest()}"
-    finally:
-        content.close()
+    digest = hashlib.sha256()
+    for at in range(0, size_bytes, _BLOCK_BYTES):
+        digest.update(content.read_at(at, _BLOCK_BYTES))
+    return f"sha256:{digest.hexdigest()}"
 
 
 def _image(found: VersionFiles, layers: Sequence[ImageLayer], architecture: str) -> Image:

@@ -133,3 +133,19 @@ def test_digits_that_several_manifests_begin_with_select_none(tmp_path: Path) ->
         with pytest.raises(NotFoundError) as told:
             store.list_files("own", commit=digit)
         assert told.value.hint == f"{len(versions)} manifests begin with these digits; give more"
+
+
+def test_another_file_of_an_open_version_is_read_until_the_first_is_closed(made: Site) -> None:
+    contents = made.contents("1.1.0")
+    with made.store() as store, store.open_file(f"{MODEL}@1.1.0", "model.bin") as first:
+        assert first.manifest == store.list_files(f"{MODEL}@1.1.0").manifest
+        with pytest.raises(NotFoundError):
+            first.other("nothing")
+        for path in contents:
+            with first.other(path) as other:
+                data = other.readall()
+            assert data == (made.source("1.1.0") / path).read_bytes()
+        assert first.read_at(0, 10) == (made.source("1.1.0") / "model.bin").read_bytes()[:10]
+        left = first.other("model.bin")
+    with pytest.raises(ValueError, match="closed"):
+        left.read_at(0, 10)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -322,3 +324,76 @@ def test_a_version_with_the_name_of_a_whiteout_has_no_volume(site: Site, tmp_pat
         by_digest = f"/v2/volume/acme/odd/manifests/sha256:{hashlib.sha256(index).hexdigest()}"
         assert client.get(by_digest).content == index
         assert client.get("/v2/acme/odd/manifests/1.1.0").status_code == 200
+
+
+def _layers(client: httpx.Client, model: str, tag: str) -> list[dict[str, object]]:
+    """The layers of an image with tar layers."""
+    index = client.get(f"/v2/volume/{model}/manifests/{tag}").json()
+    first = index["manifests"][0]["digest"]
+    layers: list[dict[str, object]] = client.get(f"/v2/volume/{model}/manifests/{first}").json()["layers"]
+    return layers
+
+
+@pytest.mark.parametrize("size", [1000, 3_000_000])
+def test_a_version_that_was_replaced_is_not_served_under_its_former_digests(
+    site: Site, tmp_path: Path, size: int
+) -> None:
+    fresh = site.copy(tmp_path / "copy")
+    for name, content in (("before", b"a" * 2_000_000), ("after", b"b" * size)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights.bin").write_bytes(content)
+    spec, model = "acme/again@1.0.0", "acme/again"
+    with fresh.store() as store, serving(fresh.home, "--oci") as running:
+        store.import_model(tmp_path / "before", spec)
+        client = running.client
+        raw = client.get(f"/v2/{model}/manifests/1.0.0").json()["layers"][0]["digest"]
+        blobs = [f"/v2/{model}/blobs/{raw}"]
+        blobs.append(f"/v2/volume/{model}/blobs/{_layers(client, model, '1.0.0')[0]['digest']}")
+        assert [client.head(blob).status_code for blob in blobs] == [200, 200]
+        store.remove(spec)
+        store.import_model(tmp_path / "after", spec)
+        for blob in blobs:
+            assert client.head(blob).status_code == 404
+            assert client.get(blob, timeout=20).status_code == 404
+        store.import_model(tmp_path / "before", "acme/again@2.0.0")
+        for blob in blobs:
+            got = client.get(blob)
+            assert f"sha256:{hashlib.sha256(got.content).hexdigest()}" == blob.rpartition("/")[2]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_thousands_of_small_files_of_a_volume_do_not_look_their_version_up_each(
+    site: Site, tmp_path: Path
+) -> None:
+    fresh = site.copy(tmp_path / "copy")
+    (tmp_path / "many").mkdir()
+    for number in range(1200):
+        (tmp_path / "many" / f"{number}.txt").write_bytes(b"%d" % number * (number % 50))
+    with fresh.store() as store:
+        store.import_model(tmp_path / "many", "acme/many@1.0.0")
+    with serving(fresh.home, "--oci") as running:
+        began = processor_s(running)
+        (layer,) = _layers(running.client, "acme/many", "1.0.0")
+        data = running.client.get(f"/v2/volume/acme/many/blobs/{layer['digest']}").content
+        assert f"sha256:{hashlib.sha256(data).hexdigest()}" == layer["digest"]
+        assert processor_s(running) - began < 10  # each time that the version is looked up takes 10 ms
+
+
+def processor_s(running: Running) -> float:
+    """The processor time of a service so far."""
+    with open(f"/proc/{running.process.pid}/stat") as file:
+        words = file.read().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_stored_version_is_served_without_the_download_of_a_newer_one(site: Site, tmp_path: Path) -> None:
+    fresh = site.copy(tmp_path / "copy")
+    with fresh.store() as store:
+        store.remove(MODEL, whole_model=True)
+        store.fetch(f"{MODEL}@1.0.0")
+    with serving(fresh.home, "--oci", "--fill") as running:
+        digest = _layers(running.client, MODEL, "1.0.0")[0]["digest"]
+    with serving(fresh.home, "--oci", "--fill") as running:  # which has not been asked for the manifest
+        assert running.client.get(f"/v2/volume/{MODEL}/blobs/{digest}").status_code == 200
+    with fresh.store() as store:
+        assert [row.version for row in store.list_versions(MODEL)] == ["1.0.0"]
