@@ -189,6 +189,13 @@ def _cases() -> Iterator[_Case]:
         partial(one_file, renamed_small),
         entropy_share=moved_share,
     )
+    yield _Case(
+        "LoRA adapter, all names and their order changed, fine-tuned",
+        0.155,
+        partial(one_file, small),
+        partial(one_file, renamed(fine_tuned(small))),
+        entropy_share=moved_share,
+    )
     least = fine_tuned_share(base[EMBEDDING], AVERAGED_SHARE)
     yield replace(case("averaged checkpoints", 0.035, averaged(base)), entropy_share=least)
     least = stepped_share(0.1)

@@ -10,12 +10,14 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
 
 from yarnstore.core.index import id_bytes
 from yarnstore.core.layouts import BYTES, ElementType, Layout, Tensor, layout_from_json
+from yarnstore.core.layouts.limits import GROUP_MIN_BYTES
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.errors import FormatError
 
@@ -30,6 +32,10 @@ class PlacedChunk(NamedTuple):
     length: int
     chunk_id: bytes
     element: ElementType
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.length
 
 
 class Pair(NamedTuple):
@@ -56,6 +62,10 @@ class Stretch(NamedTuple):
     width: int = 1
     base_width: int = 1
     is_group: bool = False
+
+    @property
+    def end(self) -> int:
+        return self.start + self.length
 
     @property
     def base_length(self) -> int:
@@ -158,6 +168,18 @@ def chunk_elements(manifests: Iterable[Manifest]) -> dict[bytes, ElementType]:
     return {chunk.chunk_id: chunk.element for file in placed for chunk in file.chunks}
 
 
+class Displaced(NamedTuple):
+    """A chunk that begins in a run, with its place and its length in the base's file, where no chunk begins
+    at that place.
+    """
+
+    chunk: PlacedChunk
+    base_path: str
+    base_start: int
+    base_length: int
+    base_element: ElementType
+
+
 def iter_pairs(new: Manifest, base: Manifest, runs: Iterable[Stretch] = ()) -> Iterator[Pair]:
     """Yield each chunk of `new` that is not in `base`, once, with its base chunk.
 
@@ -167,6 +189,15 @@ def iter_pairs(new: Manifest, base: Manifest, runs: Iterable[Stretch] = ()) -> I
     remaining ones are paired within corresponding files, with the chunk at their own offset, plus the shift
     of the last chunk that both files have.  Files correspond by path, the remaining ones by kind and size.
     """
+    return (found for found in _iter_found(new, base, runs) if isinstance(found, Pair))
+
+
+def iter_displaced(new: Manifest, base: Manifest, runs: Iterable[Stretch]) -> Iterator[Displaced]:
+    """Yield each chunk of `new` that `iter_pairs` leaves without a base chunk because of where its run is."""
+    return (found for found in _iter_found(new, base, runs) if isinstance(found, Displaced))
+
+
+def _iter_found(new: Manifest, base: Manifest, runs: Iterable[Stretch]) -> Iterator[Pair | Displaced]:
     seen = {
         id_bytes(ids, n) for file in base.files for ids in [file.chunk_list()[0]] for n in range(len(ids))
     }
@@ -185,10 +216,12 @@ def iter_pairs(new: Manifest, base: Manifest, runs: Iterable[Stretch] = ()) -> I
                 continue
             seen.add(chunk.chunk_id)
             run = found_runs.at(file.path, chunk.offset)
-            if run is not None:
-                found = known.chunk_from(run.base_path, run.base_at(chunk.offset))
-            else:
+            if run is None:
                 found = known.counterpart(chunk, ours, theirs, shift)
+            else:
+                found = known.chunk_from(run.base_path, run.base_at(chunk.offset))
+                if found is None and chunk.offset + chunk.length <= run.end + GROUP_MIN_BYTES:
+                    yield known.displaced(chunk, run)
             if found is not None:
                 yield Pair(chunk, found.chunk_id, found.element)
 
@@ -204,7 +237,7 @@ class _Runs:
     def at(self, path: str, offset: int) -> Stretch | None:
         runs = self._by_path.get(path, [])
         n = bisect_right(runs, offset, key=lambda run: run.start) - 1
-        return runs[n] if n >= 0 and offset < runs[n].start + runs[n].length else None
+        return runs[n] if n >= 0 and offset < runs[n].end else None
 
 
 class _Base:
@@ -218,6 +251,14 @@ class _Base:
         """The chunk that begins at an offset."""
         found = self.placed(path).chunk_at(offset)
         return found if found is not None and found.offset == offset else None
+
+    def displaced(self, chunk: PlacedChunk, run: Stretch) -> Displaced:
+        """The place in a run that a chunk is found at, as far as the file goes."""
+        file = self.placed(run.base_path)
+        start = run.base_at(chunk.offset)
+        length = min(chunk.length // run.width * run.base_width, file.chunks[-1].end - start)
+        tensor = file.tensor_at(start)
+        return Displaced(chunk, run.base_path, start, length, tensor.dtype if tensor is not None else BYTES)
 
     def counterpart(
         self, chunk: PlacedChunk, ours: PlacedFile, theirs: PlacedFile | None, shift: int
@@ -251,7 +292,8 @@ def inherited_cuts(runs: Iterable[Stretch], base: Manifest) -> dict[str, list[in
     files = {file.path: file for file in base.files}
     starts: dict[str, list[int]] = {}
     cuts: dict[str, set[int]] = {}
-    for run in runs:
+    runs = sorted(runs)
+    for run, after in zip_longest(runs, runs[1:]):
         if run.base_path not in starts:
             _, lengths = files[run.base_path].chunk_list()
             starts[run.base_path] = (np.cumsum(lengths) - lengths).tolist()
@@ -260,8 +302,11 @@ def inherited_cuts(runs: Iterable[Stretch], base: Manifest) -> dict[str, list[in
         within = slice(bisect_left(there, run.base_start), bisect_left(there, end))
         found = cuts.setdefault(run.path, set())
         found.add(run.start)
-        if run.is_group:
-            found.add(run.start + run.length)
+        # Small tensors that are too few for a chunk of their own stay with those before them.
+        if run.is_group and not (
+            after is not None and after.path == run.path and after.start < run.end + GROUP_MIN_BYTES
+        ):
+            found.add(run.end)
         found.update(run.from_base(at) for at in there[within])
     return {path: sorted(found) for path, found in cuts.items()}
 

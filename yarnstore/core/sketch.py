@@ -25,6 +25,8 @@ HEAD_ELEMENTS: Final = 512
 # The correlation of the signs from which two heads are alike: 0.3 is 65 % of equal signs.  That of unrelated
 # weights has a standard deviation of 0.044.
 _ALIKE: Final = 0.3
+# A shorter head may be like any other by chance: its correlations have a standard deviation of 0.0625.
+_LEAST_ELEMENTS: Final = 256
 # With fewer elements of the rarer sign, a head says nothing.
 _RARER_SIGN: Final = 16
 # Words of 32 signs at the start of a row by which rows are found; one equal word is enough.
@@ -54,7 +56,7 @@ def head_sketch(data: Buffer, element: ElementType) -> Floats | None:
     """Return the sketch of the start of a tensor: its signs as a vector of length 1; None if it has none."""
     signs = _signs(np.frombuffer(data, np.uint8), element)[:HEAD_ELEMENTS].astype(np.float32)
     rarer = min(signs.sum(), len(signs) - signs.sum())
-    if rarer < _RARER_SIGN:
+    if len(signs) < _LEAST_ELEMENTS or rarer < _RARER_SIGN:
         return None
     signs -= signs.mean()
     sketch = np.zeros(HEAD_ELEMENTS, np.float32)

@@ -5,7 +5,7 @@ and `batches` write every byte.
     fsio, growing, batches         writing: whole files, files that grow, many small ones
     paths, access                  paths that users give; write permissions
     ingest, packs, chunks, verify  files into chunks, packs of chunks, finding and checking them
-    matching                       where the numbers of one version are in another
+    contents, matching             the tensors of a version; where the numbers of one version are in another
     patience                       waiting for programs that hold a file, on Windows
     sampling                       a random share of all contents, for frequent checks
     drafts, files, small_files     files made from chunks

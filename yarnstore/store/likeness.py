@@ -16,7 +16,8 @@ from yarnstore.core.manifest import Manifest
 from yarnstore.core.pairing import file_layout
 from yarnstore.core.sketch import Floats
 from yarnstore.errors import IntegrityError, NotFoundError
-from yarnstore.store.matching import AnyContent, Names, Numbers, StoredContent, iter_large
+from yarnstore.store.contents import AnyContent, Numbers, StoredContent, iter_large
+from yarnstore.store.matching import Names
 from yarnstore.store.source_files import SourceFile
 
 # Tensors of the new version that are compared.

@@ -1,44 +1,31 @@
 """Find where the numbers of a version are in an earlier one, by content: tensors with another name, in
 another order or file, with rows in front of them, several in one.
 
-Large tensors are compared by the sketches of `core/sketch`, of which each takes one chunk of a tensor.  All
-rows are compared only for tensors that no whole tensor of the earlier version is like.  Small tensors, as
-adapters have, are compared if none has their name; those that follow one another in both versions are a run.
+Tensors are compared by the sketches of `core/sketch`, of which each takes one chunk of a tensor: with the one
+of their name, and then with those of their type and shape.  All rows are compared only for large tensors that
+no whole tensor of the earlier version is like.  Small tensors, as adapters have, that follow one another in
+both versions are a run.
 """
 
 from __future__ import annotations
 
 import contextlib
-import threading
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager
-from functools import cached_property
-from typing import NamedTuple
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from itertools import groupby
+from typing import TypeAlias
 
 import numpy as np
-from blake3 import blake3
 
-from yarnstore.core.encodings.mapped import MAPPED_FLOATS
-from yarnstore.core.layouts import BYTES, Source, Tensor, cut_segments
-from yarnstore.core.layouts.limits import GROUP_GAP_LIMIT_BYTES, SMALL_TENSOR_BYTES
+from yarnstore.core.layouts.limits import GROUP_GAP_LIMIT_BYTES, GROUP_MIN_BYTES, SMALL_TENSOR_BYTES
 from yarnstore.core.limits import KIB, MIB
 from yarnstore.core.manifest import Manifest
-from yarnstore.core.pairing import (
-    Pair,
-    PlacedChunk,
-    PlacedFile,
-    Stretch,
-    file_layout,
-    iter_pairs,
-    place_chunks,
-)
+from yarnstore.core.pairing import Pair, Stretch, iter_pairs
 from yarnstore.core.sketch import (
     Floats,
     Words,
     are_alike,
     head_bytes,
-    head_sketch,
     match_rows,
     most_alike,
     row_head_bytes,
@@ -47,9 +34,13 @@ from yarnstore.core.sketch import (
 )
 from yarnstore.errors import IntegrityError, NotFoundError
 from yarnstore.store.chunks import PackReader
-from yarnstore.store.ingest import read_layouts
+from yarnstore.store.contents import AnyContent, Numbers, StoredContent
 from yarnstore.store.pipeline import ordered_map
-from yarnstore.store.source_files import SourceFile, open_file
+
+# The file and the offset of a tensor.
+Place: TypeAlias = tuple[str, int]
+# A tensor, and the one of the other version that has its name.
+_Named: TypeAlias = tuple[Numbers, Numbers | None]
 
 # Tensors or chunks that are read ahead.
 _WINDOW = 12
@@ -60,182 +51,6 @@ _BLOCK_BYTES = 1 * MIB
 _SMALL_LIMIT = 16_384
 # Of longer rows, only the start is read.
 _LONG_ROW_BYTES = 64 * KIB
-
-
-class Numbers(NamedTuple):
-    """A tensor, and the path of its file."""
-
-    path: str
-    tensor: Tensor
-
-    @property
-    def kind(self) -> tuple[str, tuple[int, ...]]:
-        """Type and shape: only tensors in which these are equal are compared as wholes.
-
-        Floats that can be converted have one type.
-        """
-        name = self.tensor.dtype.name
-        return "float" if name in MAPPED_FLOATS else name, self.tensor.shape
-
-    @property
-    def row_bytes(self) -> int:
-        """The length of a row; 0 if the tensor is not made of several rows of whole elements."""
-        tensor = self.tensor
-        if len(tensor.shape) < 2 or tensor.shape[0] < 2 or tensor.length % tensor.shape[0]:
-            return 0
-        size = tensor.length // tensor.shape[0]
-        return size if size % tensor.dtype.block_bytes == 0 else 0
-
-
-class AnyContent(ABC):
-    """The large and the small tensors of a version, and the bytes of its files."""
-
-    tensors: list[Numbers]
-    small: list[Numbers]
-
-    def __init__(self) -> None:
-        self._sketches: dict[tuple[str, int], Floats | None] = {}
-
-    def sketch(self, item: Numbers, at: int = 0) -> Floats | None:
-        """Return the sketch of the numbers at a byte of a tensor, made once.  Raises: as `opened`."""
-        place = item.path, item.tensor.offset + at
-        if place not in self._sketches:
-            dtype = item.tensor.dtype
-            with self.opened(item.path) as source:
-                self._sketches[place] = head_sketch(source.read(place[1], head_bytes(dtype)), dtype)
-        return self._sketches[place]
-
-    @abstractmethod
-    def opened(self, path: str) -> AbstractContextManager[Source]:
-        """Open a file.  Raises: NotFoundError, IntegrityError, StorageError, also for reading in it."""
-
-    @abstractmethod
-    def has_chunk(self, chunk: PlacedChunk, path: str, offset: int) -> bool:
-        """Whether a chunk is at an offset in a file.  Raises: as `opened`."""
-
-
-class SourceContent(AnyContent):
-    """A version that is being published, of which the headers are read.
-
-    Raises: NotFoundError, StorageError.
-    """
-
-    def __init__(self, sources: Sequence[SourceFile]) -> None:
-        super().__init__()
-        large = [i for i in sources if i.size_bytes >= SMALL_TENSOR_BYTES or i.path.endswith(".onnx")]
-        self._sources = {item.path: item for item in large}
-        layouts = read_layouts(large).items()
-        self.tensors = [item for path, layout in layouts for item in iter_large(path, layout.tensors)]
-        self.small = [item for path, layout in layouts for item in _iter_small(path, layout.tensors)]
-
-    def opened(self, path: str) -> AbstractContextManager[Source]:
-        return open_file(self._sources[path].source)
-
-    def has_chunk(self, chunk: PlacedChunk, path: str, offset: int) -> bool:
-        with self.opened(path) as source:
-            return blake3(source.read(offset, chunk.length)).digest() == chunk.chunk_id
-
-
-class StoredContent(AnyContent):
-    """A version whose chunks are in packs, or in files of a store."""
-
-    def __init__(
-        self, manifest: Manifest, reader: PackReader, wanted: Collection[bytes] | None = None
-    ) -> None:
-        """Place the chunks; with `wanted`, only the tensors in which any of these chunks begins count, and
-        small ones that begin in one.
-        """
-        super().__init__()
-        self._reader = reader
-        self._manifest = manifest
-        self._files = {file.path: place_chunks(file) for file in manifest.files if "layout" in file.extra}
-        self.tensors = [
-            item
-            for path, file in self._files.items()
-            for item in iter_large(path, file.tensor_list)
-            if wanted is None or file.any_begins(item.tensor, wanted)
-        ]
-        self.small = [
-            item
-            for path, file in self._files.items()
-            for item in _iter_small(path, file.tensor_list)
-            if wanted is None or file.is_in_any(item.tensor, wanted)
-        ]
-        self._last = threading.local()
-
-    @cached_property
-    def _cut_by_names(self) -> set[str]:
-        """The files of which all groups of small tensors begin where `cut_segments` lets them by itself."""
-        found = set()
-        for file in self._manifest.files:
-            layout = file_layout(file)
-            if layout is not None:
-                small = {item.offset for item in layout.tensors if item.length < SMALL_TENSOR_BYTES}
-                groups = {segment.offset for segment in cut_segments(layout, file.size_bytes)} & small
-                if groups <= set(self._files[file.path].starts):
-                    found.add(file.path)
-        return found
-
-    def is_cut_by_names(self, path: str) -> bool:
-        """Whether groups of small tensors are cut where their names say, and not like another version."""
-        return path in self._cut_by_names
-
-    def opened(self, path: str) -> AbstractContextManager[Source]:
-        # A thread goes through a file in order, and small tensors share chunks.
-        last: ChunkedFile | None = getattr(self._last, "file", None)
-        if last is None or last.path != path:
-            last = self._last.file = ChunkedFile(self._reader, self._files[path])
-        return contextlib.nullcontext(last)
-
-    def has_chunk(self, chunk: PlacedChunk, path: str, offset: int) -> bool:
-        found = self.chunk_at(path, offset)
-        return found is not None and found.chunk_id == chunk.chunk_id
-
-    def chunk_at(self, path: str, offset: int) -> PlacedChunk | None:
-        """Return the chunk that begins at an offset."""
-        found = self._files[path].chunk_at(offset)
-        return found if found is not None and found.offset == offset else None
-
-    def next_chunk_start(self, path: str, offset: int) -> int:
-        """Return where the first chunk begins from an offset on."""
-        return self._files[path].next_start(offset)
-
-
-class ChunkedFile:
-    """A file as a source, made from its chunks; the last one is kept."""
-
-    def __init__(self, reader: PackReader, file: PlacedFile) -> None:
-        self.path = file.path
-        self._reader = reader
-        self._file = file
-        self._last = b""
-        self._data = memoryview(b"")
-        last = file.chunks[-1]
-        self.size = last.offset + last.length
-
-    def read(self, offset: int, length: int) -> bytes:
-        parts = []
-        end = min(offset + length, self.size)
-        while offset < end and (chunk := self._file.chunk_at(offset)) is not None:
-            if chunk.chunk_id != self._last:
-                data = self._reader.read_base(chunk.chunk_id, depth=0)
-                self._last, self._data = chunk.chunk_id, memoryview(data)
-            parts.append(self._data[offset - chunk.offset : end - chunk.offset])
-            offset += len(parts[-1])
-        return b"".join(parts)
-
-
-def iter_large(path: str, tensors: Sequence[Tensor]) -> Iterator[Numbers]:
-    """Yield the tensors of a file that are large enough to be compared."""
-    for tensor in tensors:
-        if tensor.length >= SMALL_TENSOR_BYTES and tensor.dtype is not BYTES:
-            yield Numbers(path, tensor)
-
-
-def _iter_small(path: str, tensors: Sequence[Tensor]) -> Iterator[Numbers]:
-    for tensor in tensors:
-        if 0 < tensor.length < SMALL_TENSOR_BYTES and tensor.dtype is not BYTES:
-            yield Numbers(path, tensor)
 
 
 def find_pairs(
@@ -262,62 +77,99 @@ def find_runs(ours: AnyContent, theirs: StoredContent, *, by_rows: bool = True) 
 
 
 def _find_large(ours: AnyContent, theirs: StoredContent, *, by_rows: bool) -> Iterator[Stretch]:
-    if not theirs.tensors:
-        return
     names = Names(theirs.tensors)
-
-    def check(item: Numbers) -> Stretch | None:
-        other = names.find(item)
-        return _run(item, other) if other is not None and _is_version_of(ours, theirs, item, other) else None
-
-    left: list[Numbers] = []
-    for item, run in zip(ours.tensors, ordered_map(check, ours.tensors, window=_WINDOW), strict=True):
-        if run is not None:
-            yield run
-        else:
-            left.append(item)
-    whole = _match_wholes(ours, theirs, left, theirs.tensors)
-    yield from whole.values()
-    left = [item for item in left if (item.path, item.tensor.offset) not in whole]
+    named = [(item, names.find(item)) for item in ours.tensors]
+    found, left = _check_names(ours, theirs, named)
+    found |= _match_wholes(ours, theirs, left, theirs.tensors)
+    yield from found.values()
     if by_rows:
-        yield from _match_rows(ours, theirs, left)
+        yield from _match_rows(ours, theirs, [item for item in left if _place(item) not in found])
 
 
 def _find_small(ours: AnyContent, theirs: StoredContent) -> Iterator[Stretch]:
-    """Yield the runs of small tensors that follow one another in both versions, from the first chunk of the
-    base version that begins in them: those without namesakes, and all of files that were cut like such runs.
+    """Yield the runs of small tensors that follow one another in both versions.
 
     Those between two that correspond count too: biases and norms say too little to be compared.
     """
-    names = Names(theirs.small)
-    named: dict[tuple[str, int], Stretch] = {}
-    left: list[Numbers] = []
-    for item in ours.small:
-        other = names.find(item)
-        if other is None or other.kind != item.kind:
-            left.append(item)
-        elif not theirs.is_cut_by_names(other.path):
-            named[item.path, item.tensor.offset] = _run(item, other)
-    items = [item for item in ours.small if (item.path, item.tensor.offset) in named] + left
-    if sum(item.tensor.length for item in items) < SMALL_TENSOR_BYTES:
-        return
-    found = named
-    if max(len(left), len(theirs.small)) <= _SMALL_LIMIT:
-        found = named | _match_wholes(ours, theirs, left, theirs.small)
-    items.sort(key=lambda item: (item.path, item.tensor.offset))
-    for run in _joined(items, found):
+    groups = list(_named_groups(ours.small, Names(theirs.small)))
+    if len(groups) <= _SMALL_LIMIT:
+        # In the order of their files, of which each chunk is then read once.
+        others = [other for group in groups for _, other in _ends(group) if other is not None]
+        deque(_sketches(theirs, sorted(others, key=_place)), maxlen=0)
+    found: dict[Place, Stretch] = {}
+    doubtful: list[_Named] = []
+    for group in groups:
+        named, left = _check_names(ours, theirs, _ends(group))
+        if left:
+            doubtful += group
+        else:
+            found |= {_place(item): _run(item, other) for item, other in group if other is not None}
+    if max(len(doubtful), len(theirs.small)) <= _SMALL_LIMIT:
+        named, left = _check_names(ours, theirs, doubtful)
+        found |= named | _match_wholes(ours, theirs, left, theirs.small)
+    for run in _joined(ours.small, found):
+        # What is before the first chunk of the base in it needs one of its own.
         first = theirs.next_chunk_start(run.base_path, run.base_start) - run.base_start
-        if run.length - first >= SMALL_TENSOR_BYTES:
-            places = run.start + first, run.length - first, run.base_path, run.base_start + first
+        skipped = first if first < GROUP_MIN_BYTES else 0
+        if run.length - skipped >= GROUP_MIN_BYTES:
+            places = run.start + skipped, run.length - skipped, run.base_path, run.base_start + skipped
             yield Stretch(run.path, *places, is_group=True)
 
 
-def _joined(items: list[Numbers], found: dict[tuple[str, int], Stretch]) -> Iterator[Stretch]:
+def _named_groups(items: list[Numbers], names: Names) -> Iterator[list[_Named]]:
+    """Yield tensors that follow one another as their namesakes of the same shape do, or that have none."""
+
+    def find(item: Numbers) -> _Named:
+        other = names.find(item)
+        return item, other if other is not None and other.kind == item.kind else None
+
+    def distance(named: _Named) -> tuple[str, str, int]:
+        item, other = named
+        if other is None:
+            return "", "", 0
+        return item.path, other.path, item.tensor.offset - other.tensor.offset
+
+    for _, group in groupby(map(find, items), distance):
+        yield list(group)
+
+
+def _ends(group: list[_Named]) -> list[_Named]:
+    """Return the first and the last tensor that are long enough to be compared: if names lie, as after a
+    layer was inserted, the last one is another than its namesake.
+    """
+    long = [named for named in group if named[0].tensor.length >= head_bytes(named[0].tensor.dtype)]
+    return [long[0], long[-1]] if long else group[:1]
+
+
+def _place(item: Numbers) -> Place:
+    return item.path, item.tensor.offset
+
+
+def _check_names(
+    ours: AnyContent, theirs: StoredContent, named: list[_Named]
+) -> tuple[dict[Place, Stretch], list[Numbers]]:
+    """Return the runs of tensors that are versions of their namesakes, by place, and the other tensors."""
+
+    def check(one: _Named) -> Stretch | None:
+        item, other = one
+        return _run(item, other) if other is not None and _is_version_of(ours, theirs, item, other) else None
+
+    found: dict[Place, Stretch] = {}
+    left: list[Numbers] = []
+    for (item, _), run in zip(named, ordered_map(check, named, window=_WINDOW), strict=True):
+        if run is not None:
+            found[_place(item)] = run
+        else:
+            left.append(item)
+    return found, left
+
+
+def _joined(items: list[Numbers], found: dict[Place, Stretch]) -> Iterator[Stretch]:
     """Yield the runs of tensors, `found` by file and offset, that are at one distance from their bases."""
     run: Stretch | None = None
     end = 0
     for item in items:
-        one = found.get((item.path, item.tensor.offset))
+        one = found.get(_place(item))
         if run is not None and (item.path != run.path or item.tensor.offset - end > GROUP_GAP_LIMIT_BYTES):
             yield run
             run = None
@@ -381,7 +233,7 @@ def _is_version_of(ours: AnyContent, theirs: StoredContent, item: Numbers, other
 
 def _match_wholes(
     ours: AnyContent, theirs: StoredContent, left: list[Numbers], others: list[Numbers]
-) -> dict[tuple[str, int], Stretch]:
+) -> dict[Place, Stretch]:
     """Return the runs of tensors that are like one of `others` of the same type and shape, by file and
     offset."""
     kinds = {item.kind for item in left}
@@ -397,7 +249,7 @@ def _match_wholes(
         best = most_alike([sketch for _, sketch in items], [sketch for _, sketch in candidates])
         for (item, _), n in zip(items, best, strict=True):
             if n >= 0:
-                found[item.path, item.tensor.offset] = _run(item, candidates[n][0])
+                found[_place(item)] = _run(item, candidates[n][0])
     return found
 
 

@@ -1,6 +1,7 @@
-"""The entries of chunks that are parts of transposed tensors of the base version, or deltas against such.
+"""The entries of chunks that are parts of transposed tensors of the base version, or deltas against such; and
+of chunks that continue numbers in the middle of its chunks, whose parts are bytes of its files as they lie.
 
-`store/transposed_pairs` finds the tensors, `store/transposing` makes the parts.
+`store/transposed_pairs` and `store/matching` find the numbers, `store/transposing` makes the parts.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from blake3 import blake3
 from yarnstore.core.codec import MAPPED_PAYS_SHARE
 from yarnstore.core.delta_entries import PAYS_SHARE, encode_pair
 from yarnstore.core.index import find_ids, id_bytes
+from yarnstore.core.layouts import ElementType
 from yarnstore.core.limits import CHUNK_LIMIT_BYTES, KIB
 from yarnstore.core.manifest import Manifest
 from yarnstore.core.pack import Entry
-from yarnstore.core.pairing import Pair, PlacedChunk, PlacedFile, place_chunks
+from yarnstore.core.pairing import Pair, PlacedChunk, PlacedFile, Stretch, iter_displaced, place_chunks
 from yarnstore.core.transposed import TensorPart
 from yarnstore.store.chunks import PackReader
 from yarnstore.store.pipeline import ordered_map
@@ -44,22 +46,30 @@ class TransposedEntries(NamedTuple):
 
 
 class _Task(NamedTuple):
-    number: int  # of the pair
+    number: int  # of the tensor
     chunk: PlacedChunk
-    pair: TransposedPair
+    element: ElementType  # of the part
     part: TensorPart
     length: int  # of the part
 
 
 class TransposedDelta:
-    """The chunks of one version that transposed tensors of another one have, equal or similar."""
+    """The chunks of one version that transposed tensors of another one have, equal or similar, or the middle
+    of its chunks.
+    """
 
     def __init__(
-        self, reader: PackReader, new: Manifest, base: Manifest, pairs: Sequence[TransposedPair]
+        self,
+        reader: PackReader,
+        new: Manifest,
+        base: Manifest,
+        pairs: Sequence[TransposedPair],
+        runs: Sequence[Stretch],
     ) -> None:
+        """`pairs` are the transposed tensors, `runs` are the numbers that correspond as they are."""
         self._reader = reader
         self._transposer = Transposer(lambda _: base, lambda chunk_id: reader.read_base(chunk_id, depth=0))
-        self._tasks = list(_iter_tasks(new, base, pairs))
+        self._tasks = [*_iter_tasks(new, base, pairs), *_iter_displaced_tasks(new, base, runs, len(pairs))]
         # Pairs whose first chunk saves nothing.
         self._useless: set[int] = set()
 
@@ -88,7 +98,7 @@ class TransposedDelta:
         part = self._transposer.make_entry(task.part, part_id, task.length)
         found = TransposedEntries(chunk.length, part)
         if part_id != chunk.chunk_id:
-            pair = Pair(chunk, part_id, task.pair.theirs.tensor.dtype)
+            pair = Pair(chunk, part_id, task.element)
             entries, _ = encode_pair(pair, reader.read_row(row), like, stored_bytes)
             found = found._replace(delta=entries[-1] if entries else None)
             if not entries:
@@ -131,4 +141,38 @@ def _iter_tasks(new: Manifest, base: Manifest, pairs: Sequence[TransposedPair]) 
             length = chunk.length // width * base_width
             if is_within and _LEAST_BYTES <= length <= CHUNK_LIMIT_BYTES and chunk.chunk_id in left:
                 left.discard(chunk.chunk_id)
-                yield _Task(number, chunk, pair, tensor._replace(start=start * base_width), length)
+                part = tensor._replace(start=start * base_width)
+                yield _Task(number, chunk, pair.theirs.tensor.dtype, part, length)
+
+
+def _iter_displaced_tasks(
+    new: Manifest, base: Manifest, runs: Sequence[Stretch], number: int
+) -> Iterator[_Task]:
+    """Yield the chunks of `new` that continue numbers of `base` in the middle of a chunk, as they lie there.
+
+    Their parts are of tensors of one column: the bytes of the base's chunks.  `number` is that of the first.
+    """
+    numbers = {file.path: n for n, file in enumerate(base.files)}
+    placed: dict[str, PlacedFile] = {}
+    found = sorted(
+        iter_displaced(new, base, runs), key=lambda item: (numbers[item.base_path], item.base_start)
+    )
+    for n, item in enumerate(found, number):
+        if not _LEAST_BYTES <= item.base_length <= CHUNK_LIMIT_BYTES:
+            continue
+        if item.base_path not in placed:
+            placed = {item.base_path: place_chunks(base.files[numbers[item.base_path]])}
+        first = placed[item.base_path].chunk_at(item.base_start)
+        last = placed[item.base_path].chunk_at(item.base_start + item.base_length - 1)
+        if first is None or last is None:
+            continue
+        part = TensorPart(
+            manifest=base.digest,
+            file=numbers[item.base_path],
+            offset=first.offset,
+            rows=last.end - first.offset,
+            columns=1,
+            width=1,
+            start=item.base_start - first.offset,
+        )
+        yield _Task(n, item.chunk, item.base_element, part, item.base_length)

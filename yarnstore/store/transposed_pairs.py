@@ -20,7 +20,7 @@ from yarnstore.core.pairing import Stretch
 from yarnstore.core.sketch import HEAD_ELEMENTS, Floats, head_sketch, most_alike
 from yarnstore.core.transposed import may_transpose
 from yarnstore.errors import IntegrityError, NotFoundError
-from yarnstore.store.matching import AnyContent, Numbers
+from yarnstore.store.contents import AnyContent, Numbers
 from yarnstore.store.pipeline import ordered_map
 
 _WINDOW: Final = 12

@@ -26,8 +26,8 @@ from yarnstore.registry.select import Build, iter_builds, resolve
 from yarnstore.registry.spec import Exact, Spec
 from yarnstore.registry.versions import precedence, sort_versions
 from yarnstore.store.chunks import PackReader
+from yarnstore.store.contents import SourceContent, StoredContent
 from yarnstore.store.likeness import comparable_bytes, likeness
-from yarnstore.store.matching import SourceContent, StoredContent
 from yarnstore.store.places import manifest_chunks
 from yarnstore.store.source_files import Sources
 

@@ -18,7 +18,7 @@ from yarnstore.core.pairing import PlacedChunk, pair_files, place_chunks
 from yarnstore.core.stream_cuts import StreamPart, walk_stream
 from yarnstore.errors import FormatError
 from yarnstore.store.chunks import PackReader
-from yarnstore.store.matching import ChunkedFile
+from yarnstore.store.contents import ChunkedFile
 
 
 class DeflatedPair(NamedTuple):

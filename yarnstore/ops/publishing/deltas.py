@@ -28,8 +28,9 @@ from yarnstore.ops.publishing.deflated import DeflatedPair, iter_deflated_pairs
 from yarnstore.progress import Meter, OnProgress
 from yarnstore.registry.entries import BASED, DEFLATED, MAPPED, PLAIN, TRANSPOSED
 from yarnstore.store.chunks import PackReader, load_indexes
+from yarnstore.store.contents import StoredContent
 from yarnstore.store.layout import PackFolder
-from yarnstore.store.matching import StoredContent, find_runs
+from yarnstore.store.matching import find_runs
 from yarnstore.store.packs import PackWriter
 from yarnstore.store.pipeline import ordered_map
 from yarnstore.store.places import ChunkTable, manifest_chunks
@@ -236,9 +237,12 @@ def write_deltas(
         tasks = list(_iter_tasks(new, base, reader.find_runs(new, base), back=back))
         older = base.version if base.model == new.model else base.label
         turned = reader.find_transposed(new, base) if base.model == new.model else []
-        further = [(ahead, TransposedDelta(reader, new, base, turned))]
+        runs = reader.find_runs(new, base) if base.model == new.model else []
+        further = [(ahead, TransposedDelta(reader, new, base, turned, runs))]
         if back:
-            further.append((behind, TransposedDelta(reader, base, new, [pair.turned() for pair in turned])))
+            pairs_back = [pair.turned() for pair in turned]
+            runs_back = [run.turned() for run in runs]
+            further.append((behind, TransposedDelta(reader, base, new, pairs_back, runs_back)))
         total = sum(task.length for task in tasks) + sum(delta.size_bytes for _, delta in further)
         meter = Meter(on_progress, "delta", f"{older} → {new.version}", total)
         pairs = iter_deflated_pairs(new, base, reader)

@@ -52,9 +52,10 @@ from yarnstore.registry.ranges import Range
 from yarnstore.registry.spec import Alias, Spec, exact_version
 from yarnstore.store import fsio, fsread
 from yarnstore.store.chunks import PackReader, load_indexes
+from yarnstore.store.contents import SourceContent, StoredContent
 from yarnstore.store.filepath import Path
 from yarnstore.store.ingest import ingest
-from yarnstore.store.matching import SourceContent, StoredContent, find_runs
+from yarnstore.store.matching import find_runs
 from yarnstore.store.packs import PackWriter, recover_packs
 from yarnstore.store.places import ChunkTable, manifest_chunks
 from yarnstore.store.source_files import (
