@@ -137,6 +137,10 @@ class Library:
             return False
         return self._is_public(found.registry)
 
+    async def state(self) -> str:
+        """Return a text that changes with the stored versions, the cached registries and the settings."""
+        return await asyncio.to_thread(self._service.fingerprint)
+
     async def versions(self, model: str) -> list[StoredVersion]:
         """Return the stored versions of a model that `find` has found, the newest first."""
         return await asyncio.to_thread(lambda: self._service.store.list_versions(model))

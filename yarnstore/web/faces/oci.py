@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 
 import msgspec
@@ -27,9 +26,10 @@ from yarnstore.core.oci import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from yarnstore.errors import YarnstoreError
 from yarnstore.results import StoredVersion, VersionFiles
 from yarnstore.web import problems
+from yarnstore.web.faces.digests import Digests, Named, Repository
 from yarnstore.web.faces.front import FaceRequest, Reply, later
 from yarnstore.web.faces.library import FillingError, Library, NotServedError
-from yarnstore.web.faces.shapes import Image, ImageLayer, modelpack, ollama
+from yarnstore.web.faces.shapes import Image, modelpack, ollama
 from yarnstore.web.faces.volumes import Volumes
 
 _PATH = re.compile(r"/v2/(.+)/(manifests|blobs|referrers)/([^/]+)")
@@ -39,20 +39,10 @@ _BASIC = 'Basic realm="ystore"'
 _TOKENS = "/v2/token"
 _ANYONE = "anonymous"  # the token of clients without a login
 _TOKEN_LIFE_S = 3600
-_KNOWN_LIMIT = 4096
 # The namespace of images that containers mount.
 _VOLUMES = "volume/"
 _TOKEN = "log in with any user name and the service's token as password"  # noqa: S105 - says which
 _CODES = {"model": "NAME_UNKNOWN", "revision": "MANIFEST_UNKNOWN", "file": "BLOB_UNKNOWN"}
-
-
-@dataclass(frozen=True)
-class _Named:
-    """What a digest names: some bytes, or a layer of a version."""
-
-    data: bytes = b""
-    files: VersionFiles | None = None
-    layer: ImageLayer | None = None
 
 
 class Oci:
@@ -62,7 +52,7 @@ class Oci:
         self._library = library
         self._token = token
         self._volumes = Volumes(library)
-        self._named: OrderedDict[tuple[bool, str, str], _Named] = OrderedDict()
+        self._digests = Digests()
 
     def owns(self, path: str, agent: str) -> bool:  # noqa: ARG002 - of any client
         """See `Face`."""
@@ -115,8 +105,7 @@ class Oci:
             await self._current(asked, name)
             return _json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}, media_type=OCI_INDEX)
         if what == "manifests":
-            image = await self._image(asked, name, reference)
-            return _bytes_reply(image.manifest, image.media_type)
+            return await self._manifest(asked, name, reference)
         return await self._content(asked, name, reference)
 
     async def _current(self, asked: FaceRequest, name: str) -> VersionFiles:
@@ -125,29 +114,49 @@ class Oci:
     async def _find(self, asked: FaceRequest, name: str, revision: str) -> VersionFiles:
         return await self._library.find(name.removeprefix(_VOLUMES), revision, trusted=asked.trusted)
 
-    async def _image(self, asked: FaceRequest, name: str, reference: str) -> Image:
-        """Return the image of a tag or of the digest of a manifest."""
-        if not _DIGEST.fullmatch(reference):
-            found = await self._find(asked, name, revision_of(reference))
-            shapes = await self._shapes(asked, name, found)
-            if not shapes:
-                why = "has a file whose name begins with .wh., which removes files in a layer"
-                raise NotServedError("revision", f"{found.variant}@{found.version} of {found.model} {why}")
-            first, *others = shapes
-            return others[-1] if others and _is_ollama(asked) and not name.startswith(_VOLUMES) else first
-        async for image in self._images(asked, name):
-            if image.digest == reference:
-                return image
-        raise NotServedError("revision", f"{name} has no manifest {reference}")
+    async def _image(self, asked: FaceRequest, name: str, tag: str) -> Image:
+        """Return the image of a tag."""
+        found = await self._find(asked, name, revision_of(tag))
+        shapes = await self._shapes(asked, name, found)
+        if not shapes:
+            why = "has a file whose name begins with .wh., which removes files in a layer"
+            raise NotServedError("revision", f"{found.variant}@{found.version} of {found.model} {why}")
+        first, *others = shapes
+        return others[-1] if others and _is_ollama(asked) and not name.startswith(_VOLUMES) else first
 
-    async def _images(self, asked: FaceRequest, name: str) -> AsyncIterator[Image]:
-        """Yield all images of the version that `latest` is, and of the stored ones, which come first."""
+    async def _named(self, asked: FaceRequest, name: str, digest: str) -> Named | None:
+        """Return what a digest names, after a search of all images if it is not known yet."""
+        repository = asked.trusted, name
+        if not _DIGEST.fullmatch(digest):
+            return None
+        if known := await self._known(asked, repository, digest):
+            return known
         current = await self._current(asked, name)
+        state = await self._library.state()
+        if self._digests.is_searched(repository, state):
+            return None
         revisions = [f"{row.variant}@{row.version}" for row in await self._library.versions(current.model)]
+        # Stored versions first, since others are downloaded.
         for revision in ["main", *revisions] if current.stored else [*revisions, "main"]:
             with suppress(NotServedError):  # removed meanwhile
-                for image in await self._shapes(asked, name, await self._find(asked, name, revision)):
-                    yield image
+                await self._shapes(asked, name, await self._find(asked, name, revision))
+            if known := self._digests.get(repository, digest):
+                return known
+        self._digests.note_searched(repository, state)
+        return None
+
+    async def _known(self, asked: FaceRequest, repository: Repository, digest: str) -> Named | None:
+        """Return what is remembered of a digest; one whose version has other files by now is forgotten."""
+        known = self._digests.get(repository, digest)
+        if known is None:
+            return None
+        revision = f"{known.files.variant}@{known.files.version}"
+        with suppress(NotServedError):
+            now = await self._library.find(known.files.model, revision, trusted=asked.trusted)
+            if now.manifest == known.files.manifest:
+                return replace(known, files=now)  # it may be stored by now
+        self._digests.forget(repository, digest)
+        return None
 
     async def _shapes(self, asked: FaceRequest, name: str, found: VersionFiles) -> list[Image]:
         """Return the images of a version in one namespace: the usual one first, that of Ollama last."""
@@ -161,44 +170,30 @@ class Oci:
 
     def _remember(self, asked: FaceRequest, name: str, image: Image) -> None:
         """Keep what the digests of an image name, since its blobs are asked for next."""
-        known = {layer.digest: _Named(files=image.files, layer=layer) for layer in image.layers}
-        known[digest_of(image.config)] = _Named(image.config)
-        for digest, named in known.items():
-            self._named[(asked.trusted, name, digest)] = named
-            self._named.move_to_end((asked.trusted, name, digest))
-        while len(self._named) > _KNOWN_LIMIT:
-            self._named.popitem(last=False)
+        repository, files = (asked.trusted, name), image.files
+        self._digests.add(repository, image.digest, Named(files, image.manifest, image.media_type))
+        for layer in image.layers:
+            self._digests.add(repository, layer.digest, Named(files, layer=layer))
+        if image.config:
+            self._digests.add(repository, digest_of(image.config), Named(files, image.config))
 
-    async def _is_known(self, asked: FaceRequest, key: tuple[bool, str, str]) -> bool:
-        """Whether a digest is remembered; one of a version that has other files by now is forgotten."""
-        named = self._named.get(key)
-        if named is None or named.files is None:
-            return named is not None
-        files = named.files
-        with suppress(NotServedError):
-            now = await self._library.find(
-                files.model, f"{files.variant}@{files.version}", trusted=asked.trusted
-            )
-            if now.manifest == files.manifest:
-                self._named[key] = replace(named, files=now)  # it may be stored by now
-                return True
-        self._named.pop(key, None)
-        return False
+    async def _manifest(self, asked: FaceRequest, name: str, reference: str) -> Reply:
+        if not _DIGEST.fullmatch(reference):
+            image = await self._image(asked, name, reference)
+            return _bytes_reply(image.manifest, image.media_type)
+        named = await self._named(asked, name, reference)
+        if named is None or not named.media_type:
+            raise NotServedError("revision", f"{name} has no manifest {reference}")
+        return _bytes_reply(named.data, named.media_type)
 
     async def _content(self, asked: FaceRequest, name: str, digest: str) -> Reply:
-        key = (asked.trusted, name, digest)
-        if not await self._is_known(asked, key):
-            async for _ in self._images(asked, name):
-                if key in self._named:
-                    break
-        named = self._named.get(key)
+        named = await self._named(asked, name, digest)
         if named is None:
             raise NotServedError("file", f"{name} has no blob {digest[:80]}")
-        if named.files is None or named.layer is None:
+        if named.layer is None:
             return _bytes_reply(named.data, "application/octet-stream")
-        files = named.files
         parts = named.layer.parts
-        opened = None if asked.method == "HEAD" else await self._library.open_parts(files, parts)
+        opened = None if asked.method == "HEAD" else await self._library.open_parts(named.files, parts)
         headers = _headers(digest, "application/octet-stream")
         return Reply(headers=headers, file=opened, size_bytes=named.layer.size_bytes)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import tarfile
+from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import closing
 
@@ -19,6 +20,7 @@ from yarnstore.core.digest import Sha256
 from yarnstore.core.limits import MIB
 from yarnstore.core.oci import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, OCI_TAR, descriptor
 from yarnstore.results import VersionFile, VersionFiles
+from yarnstore.web.faces.digests import LIMIT
 from yarnstore.web.faces.joined import Joined, Part, size_of
 from yarnstore.web.faces.library import Library
 from yarnstore.web.faces.shapes import Image, ImageLayer
@@ -40,7 +42,7 @@ class Volumes:
 
     def __init__(self, library: Library) -> None:
         self._library = library
-        self._digests: dict[str, str] = {}
+        self._digests: OrderedDict[str, str] = OrderedDict()
         self._turns: dict[str, asyncio.Lock] = {}
 
     async def images(self, found: VersionFiles) -> list[Image]:
@@ -75,6 +77,10 @@ class Volumes:
                 async with self._turns.setdefault(key, asyncio.Lock()):
                     if key not in self._digests:
                         self._digests[key] = await asyncio.to_thread(_hash, content, size_of(parts))
+            self._turns.pop(key, None)
+            if len(self._digests) > LIMIT:
+                self._digests.popitem(last=False)
+        self._digests.move_to_end(key)
         return self._digests[key]
 
 

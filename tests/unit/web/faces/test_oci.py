@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -17,9 +18,10 @@ import pytest
 
 from tests.support.services import Running, needs_web, serving
 from tests.support.stores import MODEL, Site, make_site
+from yarnstore import Store
 from yarnstore.cli import run
 from yarnstore.core.limits import MIB
-from yarnstore.results import VersionFile
+from yarnstore.results import StoredVersion, VersionFile, VersionFiles
 
 pytestmark = needs_web
 MODELPACK = "application/vnd.cncf.model.manifest.v1+json"
@@ -290,6 +292,64 @@ def test_any_range_of_a_layer_of_a_volume_is_sent(local: httpx.Client, site: Sit
             for start, end in ((0, 0), (500, 513), (len(data) - 1030, len(data) - 1), (7, len(data) // 2)):
                 part = local.get(blob, headers={"Range": f"bytes={start}-{end}"})
                 assert (part.status_code, part.content) == (206, data[start : end + 1])
+
+
+def test_digests_that_name_nothing_cost_one_search_until_the_store_changes(
+    tmp_path: Path,
+) -> None:
+    from yarnstore.web.access import Access  # these need the extra
+    from yarnstore.web.faces.front import FaceRequest
+    from yarnstore.web.faces.library import Library
+    from yarnstore.web.faces.oci import Oci
+    from yarnstore.web.service import Service
+
+    searches: list[str] = []
+
+    class Counting(Library):
+        async def versions(self, model: str) -> list[StoredVersion]:
+            searches.append(model)
+            return await super().versions(model)
+
+    fresh = make_site(tmp_path)
+    with fresh.store() as store:
+        store.checkout(f"{MODEL}@1.0.0")
+    service = Service(lambda: Store.open(fresh.home), Access("t"))
+    face = Oci(Counting(service, fill=False), "t")
+
+    def status(path: str) -> int:
+        request = FaceRequest("GET", f"/v2/volume/{MODEL}/{path}", {}, {}, trusted=True)
+        return asyncio.run(face.answer(request)).status
+
+    for number in range(20):
+        for kind in ("blobs", "manifests"):
+            assert status(f"{kind}/sha256:{number:064}") == 404
+    assert searches == [MODEL]
+    with fresh.store() as store:
+        store.fetch(f"{MODEL}@1.1.0")
+    with serving(fresh.home, "--oci") as other:
+        answer = other.client.get(f"/v2/volume/{MODEL}/manifests/1.1.0")
+        new = answer.headers["docker-content-digest"]
+    assert status(f"manifests/{new}") == 200
+    assert status(f"blobs/{answer.json()['manifests'][0]['digest']}") == 200
+    assert status(f"blobs/sha256:{'f' * 64}") == 404
+    assert status(f"blobs/sha256:{'e' * 64}") == 404
+    assert len(searches) == 3
+
+
+def test_the_digests_that_are_remembered_are_bounded() -> None:
+    from yarnstore.web.faces.digests import Digests, Named
+
+    files = VersionFiles(MODEL, "1.0.0", "default", "sha256:0", (), stored=True)
+    known, here = Digests(limit=3), (True, MODEL)
+    known.note_searched(here, "now")
+    for number in range(3):
+        known.add(here, str(number), Named(files, bytes([number])))
+    assert known.get(here, "0") == Named(files, b"\0")
+    assert known.is_searched(here, "now")
+    assert not known.is_searched(here, "later")
+    known.add(here, "3", Named(files, b"\3"))
+    assert [known.get(here, str(number)) is not None for number in range(4)] == [True, False, True, True]
+    assert not known.is_searched(here, "now")  # what it forgot exists
 
 
 def test_the_files_of_a_volume_share_a_layer_unless_they_are_large() -> None:
