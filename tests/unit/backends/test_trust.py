@@ -10,9 +10,10 @@ import certifi
 import pytest
 
 from tests.support.servers import Reply, ScriptedServer, self_signed
+from yarnstore import Store
 from yarnstore.backends.http import HttpBackend, trusting
 from yarnstore.backends.trust import usual_trust
-from yarnstore.errors import BackendError
+from yarnstore.errors import BackendError, ConfigError
 
 on_openssl = pytest.mark.skipif(
     sys.platform in ("darwin", "win32"), reason="the system itself checks certificates"
@@ -48,3 +49,17 @@ def test_those_of_certifi_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for context in (usual_trust(), trusting(str(tmp_path / "tls" / "cert.pem"))):
         assert set(usual) <= set(context.get_ca_certs(binary_form=True))
         assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
+@on_openssl
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSLKEYLOGFILE"])
+def test_a_file_of_the_environment_that_cannot_be_used_is_no_fault_of_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    self_signed(tmp_path / "tls")
+    monkeypatch.setenv(name, str(tmp_path / "nowhere" / "file"))
+    with Store.open(tmp_path / "home") as store, pytest.raises(ConfigError, match="https cannot be") as told:
+        store.add_registry("r", "https://127.0.0.1:9/")
+    assert name in told.value.hint
+    with pytest.raises(ConfigError, match="https cannot be"):
+        trusting(str(tmp_path / "tls" / "cert.pem"))
