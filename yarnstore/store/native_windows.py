@@ -1,8 +1,8 @@
 """The names of `native` on Windows, by its functions for files (Win32).
 
 Files are opened so that others may rename and remove them meanwhile.  A rename replaces files that are open.
-Locks are those of `LockFileEx`.  Virus scanners and indexers open files for moments, so renames and removals
-are repeated for some seconds (docs/decisions/0035).
+Locks are those of `LockFileEx`.  Virus scanners and indexers open files for moments, so opening, renaming
+and removing are repeated for some seconds (docs/decisions/0035).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any, NoReturn
 
-from yarnstore.store.patience import PATIENCE_S, SHORT_S, patiently
+from yarnstore.store.patience import HELD, PATIENCE_S, SHORT_S, patiently
 
 assert sys.platform == "win32"  # noqa: S101 - for type checkers, too
 
@@ -150,7 +150,7 @@ def open_file(
     if how != _OPEN_EXISTING and not mode & stat.S_IWRITE:
         attributes = attributes & ~_NORMAL | stat.FILE_ATTRIBUTE_READONLY
     try:
-        handle = _create(path, access, how, attributes)
+        handle = patiently(lambda: _create(path, access, how, attributes), busy=HELD)
     except PermissionError as error:
         if error.winerror == _ACCESS_DENIED and os.path.isdir(reach(os.fspath(path))):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path)) from None

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from yarnstore.errors import NotFoundError, ReadOnlyError, StorageError
 from yarnstore.store import filepath as paths
 from yarnstore.store import folders, fsio, fsread, lock, native, views
 from yarnstore.store.layout import StoreLayout
+from yarnstore.store.patience import hurried
 
 NEW = os.O_RDWR | os.O_CREAT | native.NOFOLLOW
 # What text mode of Windows would change or end at.
@@ -386,3 +388,32 @@ def test_a_word_is_quoted_for_the_shells_of_the_system(word: str, posix: str, wi
     assert shlex.split(posix) == [word]
     assert native.quoted(word, windows=True) == windows
     assert native.quoted(word) == (windows if sys.platform == "win32" else posix)
+
+
+def held_alone(path: Path) -> Callable[[], object]:
+    """Open a file as a program does that shares it with no other; return what closes it."""
+    kernel = vars(ctypes)["WinDLL"]("kernel32")
+    kernel.CreateFileW.restype = ctypes.c_void_p
+    handle = kernel.CreateFileW(str(path), 0x80000000, 0, None, 3, 0x80, None)
+    assert handle not in (None, ctypes.c_void_p(-1).value)
+    return lambda: kernel.CloseHandle(ctypes.c_void_p(handle))
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="only on Windows a program can refuse to share a file")
+def test_a_file_that_another_program_holds_for_a_moment_is_opened(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(BYTES)
+    timer = threading.Timer(0.5, held_alone(tmp_path / "file"))
+    began = time.monotonic()
+    with pytest.raises(PermissionError), hurried():
+        native.open_file(tmp_path / "file", os.O_RDONLY | native.PLAIN)
+    assert time.monotonic() - began >= 0.9
+    timer.start()
+    fd = native.open_file(tmp_path / "file", os.O_RDONLY | native.PLAIN)
+    assert native.pread(fd, 100, 0) == BYTES
+    os.close(fd)
+    timer.join()
+    for refused, error in ((tmp_path / "none", FileNotFoundError), (tmp_path, IsADirectoryError)):
+        began = time.monotonic()
+        with pytest.raises(error):
+            native.open_file(refused, os.O_RDONLY | native.PLAIN)
+        assert time.monotonic() - began < 0.9  # it never helps to wait
