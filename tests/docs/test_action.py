@@ -55,10 +55,11 @@ def run(site: Site, script: str, **variables: str) -> subprocess.CompletedProces
     )
 
 
-def test_the_steps_of_the_action_install_the_locked_version(site: Site) -> None:
+def run_action(site: Site, registry: Path) -> dict[str, str]:
+    """Run the steps of the action as its runner does; return the environment of the steps after it."""
     action: dict[str, Any] = yaml.safe_load(ACTION.read_text())
     inputs = {name: str(given.get("default", "")) for name, given in action["inputs"].items()}
-    inputs |= {"registry": str(site.registry), "package": ""}
+    inputs |= {"registry": str(registry), "package": ""}
     settings: dict[str, str] = {}
     for step in action["runs"]["steps"]:
         if "run" not in step:
@@ -73,12 +74,25 @@ def test_the_steps_of_the_action_install_the_locked_version(site: Site) -> None:
         assert done.returncode == 0, done.stderr
         if (site.root / "env").exists():
             settings = dict(line.split("=", 1) for line in (site.root / "env").read_text().splitlines())
+    return settings
+
+
+def test_the_steps_of_the_action_install_the_locked_version(site: Site) -> None:
+    settings = run_action(site, site.registry)
     outputs = dict(line.split("=", 1) for line in (site.root / "output").read_text().splitlines())
     assert outputs["home"] == settings["YSTORE_HOME"] == str(site.root / "workspace" / ".ystore")
     assert re.fullmatch(r"(sha256:)?[0-9a-f]{64}", outputs["digest"])
     said = run(site, f"ystore path {MODEL}; ystore list --all", **settings).stdout
     assert "1.1.0" in said
     assert "1.2.0" not in said
+
+
+def test_the_action_uses_a_cached_store_of_a_registry_that_has_moved(site: Site) -> None:
+    run_action(site, site.registry)
+    moved = site.registry.rename(site.root / "moved")
+    settings = run_action(site, moved)
+    assert str(moved) in run(site, "ystore registry list", **settings).stdout
+    assert run(site, f"ystore path {MODEL}", **settings).returncode == 0
 
 
 @pytest.mark.parametrize(
