@@ -13,6 +13,7 @@ import time
 from tests.fuzz.seeds import BASE, CHUNK, seeds
 from yarnstore.core.encodings import decode_delta_planes, decode_planes
 from yarnstore.core.encodings.kernels import kernels
+from yarnstore.core.encodings.mapped import decode_mapped
 from yarnstore.errors import FormatError
 
 
@@ -21,7 +22,7 @@ def main() -> None:
     assert kernels.NAME == "c", "these are numpy's kernels"
     ends = time.monotonic() + float(sys.argv[1] if len(sys.argv) > 1 else 60)
     rng = random.Random(1)
-    payloads = [data for name, data in seeds() if name in ("planes", "delta-planes")]
+    payloads = [data for name, data in seeds() if name in ("planes", "delta-planes", "delta-mapped")]
     runs = 0
     while time.monotonic() < ends:
         payload = bytearray(rng.choice(payloads))
@@ -34,6 +35,8 @@ def main() -> None:
             decode_planes(hostile, length)
         with contextlib.suppress(FormatError):
             decode_delta_planes(hostile, base, length)
+        with contextlib.suppress(FormatError):
+            decode_mapped(hostile, base, length)
         runs += 1
     print(f"{runs} inputs")
 

@@ -171,10 +171,12 @@ def version_label(manifest: Manifest) -> str:
 class CachedChunks(ChunkStore):
     """The chunks of a store, with the last ones kept in memory.
 
-    Two versions are read side by side, and the chunks of one are often the bases of the other's.
+    Two versions are read side by side, and the chunks of one are often the bases of the other's.  The last
+    chunk is kept however large it is.
     """
 
-    def __init__(self, layout: StoreLayout) -> None:
+    def __init__(self, layout: StoreLayout, cache_bytes: int = _CACHE_BYTES) -> None:
+        self._cache_bytes = cache_bytes
         self._kept: OrderedDict[bytes, Buffer] = OrderedDict()
         self._kept_bytes = 0
         self._kept_lock = threading.Lock()
@@ -191,7 +193,7 @@ class CachedChunks(ChunkStore):
             if chunk_id not in self._kept:
                 self._kept[chunk_id] = data
                 self._kept_bytes += len(data)
-            while self._kept_bytes > _CACHE_BYTES:
+            while self._kept_bytes > self._cache_bytes and len(self._kept) > 1:
                 _, dropped = self._kept.popitem(last=False)
                 self._kept_bytes -= len(dropped)
         return data

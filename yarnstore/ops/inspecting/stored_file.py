@@ -9,8 +9,9 @@ import io
 import os
 import threading
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from yarnstore.core.limits import MIB
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.errors import IntegrityError, NotFoundError
 from yarnstore.ops.inspecting.readers import CachedChunks, Content, stored_content
@@ -18,6 +19,9 @@ from yarnstore.store.layout import StoreLayout
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+
+# A service reads for many clients at once; each of them goes on where it stopped, within a chunk.
+_CACHE_BYTES: Final = 2 * MIB
 
 
 class OpenVersion:
@@ -48,7 +52,8 @@ class OpenVersion:
             if self._is_closed:
                 raise ValueError("I/O operation on closed file")
             if not self._chunks or self._chunks[-1] is wrong:
-                self._chunks.append(CachedChunks(self.layout))  # another thread may still use the one before
+                # Another thread may still use the one before.
+                self._chunks.append(CachedChunks(self.layout, _CACHE_BYTES))
             return self._chunks[-1]
 
     def close(self) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import random
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from tests.support.stores import MODEL, Site, make_site
 from yarnstore import Store
+from yarnstore.core.limits import MIB
 from yarnstore.errors import IntegrityError, NotFoundError
 
 
@@ -149,3 +152,20 @@ def test_another_file_of_an_open_version_is_read_until_the_first_is_closed(made:
         left = first.other("model.bin")
     with pytest.raises(ValueError, match="closed"):
         left.read_at(0, 10)
+
+
+def test_a_file_that_is_read_piece_by_piece_keeps_little_of_it(tmp_path: Path) -> None:
+    data = random.Random(1).randbytes(12 * MIB)
+    (tmp_path / "weights.bin").write_bytes(data)
+    with Store.open(tmp_path / "home") as store:
+        store.import_model(tmp_path / "weights.bin", "own@1.0.0")
+        with store.open_file("own@1.0.0", "weights.bin") as file:
+            file.read_at(0, 1)
+            tracemalloc.start()
+            try:
+                for at in range(1, len(data), MIB):
+                    assert file.read_at(at, MIB) == data[at : at + MIB]
+                kept, _ = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+    assert kept < 4 * MIB  # a service reads for tens of clients at once
