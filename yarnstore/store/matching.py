@@ -54,15 +54,15 @@ _LONG_ROW_BYTES = 64 * KIB
 
 
 def find_pairs(
-    new: Manifest, base: Manifest, reader: PackReader, wanted: Collection[bytes], *, by_rows: bool = True
+    new: Manifest, base: Manifest, reader: PackReader, wanted: Collection[bytes]
 ) -> Iterator[Pair]:
     """Yield those of `wanted` chunks of a version that are not in `base`, each once, with the chunk of `base`
     that has the same or similar numbers.
 
-    Reads one chunk of each large tensor that has such chunks, and, unless told otherwise, all rows of those
-    that are not found by that.  Raises: StorageError.
+    Reads one chunk of each large tensor that has such chunks, and all rows of those that are not found by
+    that.  Raises: StorageError.
     """
-    runs = find_runs(StoredContent(new, reader, wanted), StoredContent(base, reader), by_rows=by_rows)
+    runs = find_runs(StoredContent(new, reader, wanted), StoredContent(base, reader))
     return (pair for pair in iter_pairs(new, base, runs) if pair.chunk.chunk_id in wanted)
 
 

@@ -29,7 +29,7 @@ from yarnstore.ops.copies.space import Space
 from yarnstore.ops.session.session import Session
 from yarnstore.registry.policies import KeepCopy
 from yarnstore.store.chunks import ChunkStore, load_indexes
-from yarnstore.store.matching import find_pairs
+from yarnstore.store.parts import sample_pairs
 from yarnstore.store.places import manifest_chunks
 
 # A pack is rewritten if at least this share of it is garbage: below, the copying is not worth it.
@@ -179,8 +179,8 @@ class AfterGc:
         encoded, plain = 0, 0
         with ChunkStore(self._session.layout, rebuild=False) as chunks:
             if new is not None and new is not old and wanted:
-                with contextlib.suppress(StorageError):  # rows are not compared: that may read all of both
-                    found = find_pairs(old, new, chunks, wanted, by_rows=False)
+                with contextlib.suppress(StorageError):
+                    found = sample_pairs(old, new, chunks, wanted)
                     pairs = {pair.chunk.chunk_id: pair for pair in found}
             for chunk_id in sorted(wanted):
                 with contextlib.suppress(IntegrityError, NotFoundError, StorageError):  # it says nothing

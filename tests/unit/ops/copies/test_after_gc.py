@@ -10,6 +10,7 @@ import pytest
 
 from tests.faults import no_links
 from tests.support.fine_tunes import MODEL, World, tune, weights
+from tests.support.reshaped import fine_tuned, fused, made, safetensors
 from tests.support.stores import copy_tree, remove_tree
 from yarnstore import Store
 from yarnstore.store.disk import disk_bytes
@@ -59,6 +60,27 @@ def _many_small(store: Store, root: Path) -> None:
         store.import_model(root / "w.bin", f"small@1.{n}.0")
 
 
+def _publish_and_install(store: Store, root: Path, *contents: dict[str, np.ndarray]) -> None:
+    for version, content in zip(VERSIONS, contents, strict=False):
+        (root / "model.safetensors").write_bytes(safetensors(content))
+        Store.publish(root / "model.safetensors", f"fused@{version}", registry=root / "registry")
+    store.add_registry("fused", root / "registry")
+    for version in VERSIONS[: len(contents)]:
+        store.checkout(f"fused@{version}")
+
+
+def _fused(store: Store, root: Path) -> None:
+    """Queries, keys and values are in one tensor of the installed version."""
+    older = made(layers=2, width=448, vocabulary=600)
+    _publish_and_install(store, root, older, fused(fine_tuned(older)))
+
+
+def _split(store: Store, root: Path) -> None:
+    """Queries, keys and values were in one tensor before the installed version."""
+    older = made(layers=2, width=448, vocabulary=600)
+    _publish_and_install(store, root, fused(older), fine_tuned(older))
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """A registry of four fine-tunes, and of two of another variant."""
@@ -76,7 +98,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.mark.parametrize("thin", [False, True], ids=["instant", "thin"])
 @pytest.mark.parametrize(
-    "prepare", [_installed, _left_in_packs, _fetched_around, _fetched_variants, _imported, _many_small]
+    "prepare",
+    [_installed, _left_in_packs, _fetched_around, _fetched_variants, _imported, _many_small, _fused, _split],
 )
 def test_removing_a_version_or_going_thin_frees_what_it_says(
     world: World, tmp_path: Path, prepare: Prepare, thin: bool
