@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 
 from yarnstore.backends.urls import shown
 from yarnstore.errors import NotFoundError, YarnstoreError
@@ -66,6 +67,7 @@ class Library:
         self._service = service
         self._fill = fill
         self._jobs: dict[str, Job] = {}
+        self._adding = asyncio.Lock()
 
     async def find(self, model: str, revision: str, *, trusted: bool) -> VersionFiles:
         """Return the files of a revision: `main` or an empty one is the installed version, else a commit, a
@@ -183,14 +185,8 @@ class Library:
 
     async def _fetch(self, files: VersionFiles, spec: str, longest_s: float) -> None:
         jobs = self._service.jobs
-        job = self._jobs.get(spec)
-        try:
-            job = jobs.get(job.id) if job is not None else None
-        except NotFoundError:
-            job = None
-        if job is None or job.state not in ("queued", "running"):
-            given = {"model": files.model, "variant": files.variant, "version": files.version}
-            job = self._jobs[spec] = await asyncio.to_thread(jobs.add, "fetch", given)
+        async with self._adding:  # clients that ask at once wait for one job
+            job = await self._job(files, spec)
         try:
             job = await asyncio.wait_for(ended(self._service, job), longest_s)
         except TimeoutError:
@@ -200,6 +196,18 @@ class Library:
         if job.state != "done":
             why = job.error.detail if job.error is not None else f"the download was {job.state}"
             raise FillingError(why)
+
+    async def _job(self, files: VersionFiles, spec: str) -> Job:
+        """Return the job that downloads a version; a new one unless one is waiting or running."""
+        jobs = self._service.jobs
+        if spec in self._jobs:
+            with suppress(NotFoundError):
+                job = jobs.get(self._jobs[spec].id)
+                if job.state in ("queued", "running"):
+                    return job
+        given = {"model": files.model, "variant": files.variant, "version": files.version}
+        job = self._jobs[spec] = await asyncio.to_thread(jobs.add, "fetch", given)
+        return job
 
 
 def _spec(files: VersionFiles) -> str:

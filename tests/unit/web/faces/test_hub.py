@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -324,6 +325,16 @@ def test_a_long_download_goes_on_and_says_when_to_come_again(tmp_path: Path) -> 
         assert int(answer.headers["retry-after"]) >= 2
         (job,) = service.get("/jobs").json()
         assert (job["kind"], job["model"], job["state"]) == ("fetch", MODEL, "running")
+
+
+def test_clients_that_ask_at_once_wait_for_one_download(tmp_path: Path) -> None:
+    own = make_site(tmp_path, versions=("1.2.0",))
+    options = ("--hub", "--fill", "--limit-rate", "250k")  # so that all have come before it ends
+    with serving(own.home, *options) as service, ThreadPoolExecutor(8) as threads:
+        path = f"/{MODEL}/resolve/1.2.0/model.bin"
+        asked = [threads.submit(service.client.get, path) for _ in range(8)]
+        assert {each.result().status_code for each in asked} == {200}
+        assert len(service.get("/jobs").json()) == 1
 
 
 def test_a_failed_download_is_an_error(tmp_path: Path) -> None:
