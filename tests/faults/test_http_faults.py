@@ -690,6 +690,22 @@ def test_a_proxy_that_cannot_be_reached_or_refuses_is_named(monkeypatch: pytest.
             backend.close()
 
 
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_server_that_fails_behind_a_proxy_is_not_called_a_proxy_that_cannot_be_reached(
+    monkeypatch: pytest.MonkeyPatch, *, reset: bool
+) -> None:
+    opened = Reply(raw=[b"HTTP/1.1 200 OK\r\n\r\n", b""], pause_s=0.2 if reset else 9, reset=reset)
+    with ScriptedServer(lambda _: opened) as proxy:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("no_proxy", "")
+        quick = msgspec.structs.replace(FAST, connect_s=1.0)
+        backend = HttpBackend("https://registry.invalid/", timeouts=quick)
+        with bounded(), pytest.raises(TransientError, match="through the proxy") as caught:
+            read(backend)
+        assert "cannot be reached" not in caught.value.message
+        backend.close()
+
+
 def test_networks_in_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "10.0.0.0/8, 127.0.0.0/8")

@@ -98,7 +98,10 @@ def _translated(url: str, error: Exception, wait: Timeouts, patience: Patience, 
             f"cannot connect: this port speaks plain http, not https{through}",
             hint=f"use http://{url.partition('://')[2]} if the server has no https",
         )
-    if proxy and isinstance(error, httpcore.ConnectError | httpcore.ConnectTimeout) and broken is None:
+    unreached = (
+        isinstance(error, httpcore.ConnectError | httpcore.ConnectTimeout) and not patience.heard_bytes
+    )
+    if proxy and unreached and broken is None:
         why = f"the proxy {proxy} cannot be reached: {why}"
         return TransientError(url, why, hint=proxies.HINT, reason="unreachable")
     if isinstance(error, httpcore.ConnectTimeout):
