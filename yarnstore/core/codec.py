@@ -154,14 +154,16 @@ def make_mapped_entry(
     base: Buffer,
     elements: tuple[ElementType, ElementType],
     plain_bytes: int | None = None,
+    *,
+    sampled: bool = True,
 ) -> Entry | None:
-    """Encode a chunk as a mapped delta against a base chunk and verify it; None if it saves too little, or
-    if a sample says that it saves less than a delta that is not mapped.
+    """Encode a chunk as a mapped delta against a base chunk and verify it; None if it saves too little, or,
+    if it is `sampled`, if a sample says that it saves less than a delta that is not mapped.
 
     `elements` are the types of the chunk and of the base; `plain_bytes` is the size of a delta that is not
     mapped, if it is known.  Raises: IntegrityError if it does not decode to the chunk.
     """
-    payload = _encode_mapped(data, base, elements, plain_bytes)
+    payload = _encode_mapped(data, base, elements, plain_bytes, sampled=sampled)
     return _delta_entry(Entry(chunk_id, len(data), Encoding.DELTA_MAPPED, payload or b"", base_id), base)
 
 
@@ -191,7 +193,7 @@ def encode_difference(data: Buffer, base: Buffer) -> tuple[Encoding, Buffer]:
     plain_bytes = len(data) if payload is None else len(payload)
     if payload is not None and plain_bytes < len(smallest):
         best, smallest = encoding, payload
-    payload = _encode_mapped(data, base, (element, element), plain_bytes)
+    payload = _encode_mapped(data, base, (element, element), plain_bytes, sampled=False)
     if payload is not None and len(payload) < len(smallest):
         best, smallest = Encoding.DELTA_MAPPED, payload
     return best, smallest
@@ -213,7 +215,12 @@ def _likely_element(data: Buffer, base: Buffer) -> ElementType:
 
 
 def _encode_mapped(
-    data: Buffer, base: Buffer, elements: tuple[ElementType, ElementType], plain_bytes: int | None
+    data: Buffer,
+    base: Buffer,
+    elements: tuple[ElementType, ElementType],
+    plain_bytes: int | None,
+    *,
+    sampled: bool = True,
 ) -> bytes | None:
     # Late: it needs numpy.
     from yarnstore.core.encodings.mapped import (
@@ -234,7 +241,7 @@ def _encode_mapped(
     if mapping is None and name != base_name:
         return None
     sort = None
-    if mapping is None:
+    if mapping is None and sampled:
         if plain_bytes is not None and not may_pay(data, base, name, plain_bytes):
             return None
         part, of_base = (bytes(memoryview(one)[SAMPLED]) for one in (data, base))

@@ -55,6 +55,21 @@ def encode_pair(
     return found, is_proven
 
 
+def make_smallest_delta(pair: Pair, data: Buffer, base: Buffer) -> Entry | None:
+    """Return the smallest delta of a pair for clients that read encoding 5, proven; None if it saves too
+    little.
+
+    `data` and `base` are the bytes of the chunks.  Raises: IntegrityError.
+    """
+    chunk_id, base_id, elements = pair.chunk.chunk_id, pair.base_id, (pair.chunk.element, pair.base_element)
+    plain = None
+    if elements[0] is elements[1] or "float" not in (elements[0].kind, elements[1].kind):
+        plain = make_delta_entry(chunk_id, data, base_id, base, elements[0])
+    mapped = make_mapped_entry(chunk_id, data, base_id, base, elements, sampled=False)
+    found = [entry for entry in (plain, mapped) if entry is not None]
+    return min(found, key=lambda entry: entry.stored_bytes, default=None)
+
+
 def make_stored_delta(pair: Pair, data: Buffer, base: Buffer) -> Entry | None:
     """Return the smallest delta of a pair for a store, proven; None if it saves too little.
 

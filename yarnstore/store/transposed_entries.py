@@ -14,7 +14,7 @@ import numpy as np
 from blake3 import blake3
 
 from yarnstore.core.codec import MAPPED_PAYS_SHARE
-from yarnstore.core.delta_entries import PAYS_SHARE, encode_pair
+from yarnstore.core.delta_entries import PAYS_SHARE, make_smallest_delta
 from yarnstore.core.index import find_ids, id_bytes
 from yarnstore.core.layouts import ElementType
 from yarnstore.core.limits import CHUNK_LIMIT_BYTES, KIB
@@ -99,10 +99,8 @@ class TransposedDelta:
         found = TransposedEntries(chunk.length, part)
         if part_id != chunk.chunk_id:
             pair = Pair(chunk, part_id, task.element)
-            entries, _ = encode_pair(pair, reader.read_row(row), like, stored_bytes)
-            found = found._replace(delta=entries[-1] if entries else None)
-            if not entries:
-                found = found._replace(part=None)
+            delta = make_smallest_delta(pair, reader.read_row(row), like)
+            found = found._replace(delta=delta, part=None if delta is None else part)
         if found.part is not None and found.stored_bytes <= most:
             return found
         if task.part.start == 0:
