@@ -10,15 +10,27 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from tests.support.servers import Reply, ScriptedServer, Seen, files, static_server, throttled
-from tests.support.stores import MODEL, Site, assert_whole, command, make_site, quiet_env, refs_of, ystore
+from tests.support.stores import (
+    MODEL,
+    Site,
+    assert_whole,
+    chunks_of,
+    command,
+    make_site,
+    quiet_env,
+    refs_of,
+    ystore,
+)
 from yarnstore import Store
 from yarnstore.errors import BackendError, IntegrityError
 from yarnstore.store import fsread
+from yarnstore.store.packs import iter_entries
 
 # What one kill may cost: entries on the way on each of the four connections, sent and not written.
 _LOSS_PER_KILL = 4 * 300_000
@@ -71,21 +83,27 @@ def _campaign(site: Site, root: Path, seed: int, *, kills: int) -> None:
     with ScriptedServer(throttled(_tree(site.registry), pause_s=0.02)) as server:
         Store.open(home).add_registry("made", server.url)
         killed = 0
-        kept = [0]
+        kept = [set[bytes]()]
         for _ in range(kills):
             if _kill_after(home, ["fetch", f"{MODEL}@1.0.0"], pick.uniform(0.35, 1.2)) is not None:
                 break
             killed += 1
             with Store.open(home) as store:
                 assert store.fsck().problems == []
-            kept.append(_arrived(home))
+            kept.append(chunks_of(home / "packs", home / "tmp"))
         assert killed, "the command ended before any kill: the campaign is broken"
-        assert kept == sorted(kept), f"what had arrived was lost: {kept}"
+        for before, after in pairwise(kept):
+            assert before <= after, f"what had arrived was lost: {[len(chunks) for chunks in kept]}"
         with Store.open(home) as store:
             missing = store.fetch(f"{MODEL}@1.0.0").download_bytes
-    total = sum(len(data) for key, data in _tree(site.registry).items() if key.endswith(".pack"))
-    assert missing <= total - kept[-1] + _LOSS_PER_KILL, (missing, kept)
-    if kept[-1] > 300_000:
+    sizes = {
+        entry.chunk_id: entry.stored_bytes
+        for path in (site.registry / "packs").glob("*.pack")
+        for _, entry in iter_entries(path)
+    }
+    total, arrived = sum(sizes.values()), sum(sizes[chunk_id] for chunk_id in kept[-1])
+    assert missing <= total - arrived + _LOSS_PER_KILL, (missing, total, arrived)
+    if arrived > 300_000:
         assert missing < total, "everything was downloaded again"
     assert_whole(home, site)
 
