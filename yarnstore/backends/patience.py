@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import httpcore
 
+from yarnstore.backends.tunnels import TlsOverTls
 from yarnstore.errors import TransientError
 
 # The delay after which a request to a silent server is stopped.
@@ -215,6 +216,8 @@ class PatientStream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
+        if self._is_tls:
+            return PatientStream(TlsOverTls(self.inner, ssl_context, server_hostname, timeout))
         return PatientStream(self.inner.start_tls(ssl_context, server_hostname, timeout))
 
     def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 (httpcore's signature)
