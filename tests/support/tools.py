@@ -31,18 +31,25 @@ def git_hash(data: bytes) -> str:
 def add_snapshot(
     cache: Path, name: str, commit: str, files: Mapping[str, bytes], *, when_s: int, large_bytes: int = 1000
 ) -> Path:
-    """A commit of a model in the Hugging Face cache, as `main`; it names large files by their SHA-256."""
+    """A commit of a model in the Hugging Face cache, as `main`; it names large files by their SHA-256.
+
+    On Windows a snapshot has the files themselves, as huggingface_hub writes them without symlinks.
+    """
     folder = cache / f"models--{name.replace('/', '--')}"
     snapshot = folder / "snapshots" / commit
     (folder / "blobs").mkdir(parents=True, exist_ok=True)
     for path, data in files.items():
         large = len(data) >= large_bytes
         content = folder / "blobs" / (hashlib.sha256(data).hexdigest() if large else git_hash(data))
-        content.write_bytes(data)
         link = snapshot / path
         link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(os.path.relpath(content, link.parent))
-        os.utime(link, (when_s, when_s), follow_symlinks=False)
+        if os.name == "nt":
+            link.write_bytes(data)
+            os.utime(link, (when_s, when_s))
+        else:
+            content.write_bytes(data)
+            link.symlink_to(os.path.relpath(content, link.parent))
+            os.utime(link, (when_s, when_s), follow_symlinks=False)
         os.utime(link.parent, (when_s, when_s))
     (folder / "refs").mkdir(exist_ok=True)
     (folder / "refs" / "main").write_text(commit)

@@ -109,9 +109,13 @@ def write(target: Target, cache: Path, address: Address) -> Path:
     commit, git = commit_of(manifest, address.name)
     snapshot = folder / "snapshots" / commit
     for file in manifest.files:
+        place = snapshot / file.path
+        if fsread.is_file(place):  # where there are no symlinks, also as huggingface_hub writes it
+            target.put(file, place)
+            continue
         name = _git_hash(target, file) if file.path in git else file.sha256.hex
         target.put(file, folder / _CONTENTS / name)
-        target.link(folder / _CONTENTS / name, snapshot / file.path)
+        target.link(folder / _CONTENTS / name, place)
     target.flush()
     target.put_bytes(commit.encode(), folder / "refs" / (address.revision or "main"))
     return snapshot

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults import no_links
 from tests.support.tools import add_snapshot, tree
 from yarnstore import Store
 from yarnstore.errors import IntegrityError, NotFoundError, UsageError
@@ -140,6 +141,24 @@ def test_an_export_that_fell_behind(store: Store, cache: Path, tmp_path: Path) -
     assert not (cache / "models--me--copy/snapshots" / NEW).exists()  # nothing was written
     with pytest.raises(NotFoundError):
         store.check_export("other@1.0.0", tmp_path / "plain")
+
+
+def test_without_symlinks_an_export_is_found_and_kept(store: Store, cache: Path) -> None:
+    store.import_from(f"hf://{NAME}")
+    with no_links.refused("symlink"):
+        for version, commit in (("0.0.1+bbbbbbb", OLD), ("0.0.2+aaaaaaa", NEW)):
+            done = store.export(f"{NAME}@{version}", "hf://me/copy")
+            snapshot = Path(done.path)
+            written = {Path(path).as_posix(): (snapshot / path).read_bytes() for path in tree(snapshot)}
+            assert written == FILES[commit]
+            found = store.check_export(f"{NAME}@{version}", "hf://me/copy")
+            assert (found.how, found.behind) == ("present", [])
+            assert store.export(f"{NAME}@{version}", "hf://me/copy").how == "present"
+        (snapshot / "config.json").write_bytes(b"other")
+        behind = store.check_export(f"{NAME}@{version}", "hf://me/copy").behind
+        assert behind == [str(snapshot / "config.json")]
+        store.export(f"{NAME}@{version}", "hf://me/copy")
+        assert (snapshot / "config.json").read_bytes() == FILES[NEW]["config.json"]
 
 
 def test_an_export_into_a_folder_with_other_files_is_found_where_it_was_written(

@@ -17,6 +17,7 @@ MODEL = gguf("Tiny", bytes(range(256)) * 40)
 
 def test_a_model_comes_and_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
     folder = tmp_path / ".lmstudio/models/me/tiny"
     folder.mkdir(parents=True)
     (folder / "tiny-Q8.gguf").write_bytes(MODEL)
