@@ -13,6 +13,19 @@ from yarnstore.cli.display import size
 RECENTLY = r"(just now|\d+ minutes? ago)"
 
 
+def test_registry_add_of_a_folder_that_is_no_registry_says_what_to_give(
+    ystore: Ystore, tmp_path: Path
+) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    failed = ystore("registry", "add", "yarn", folder)
+    assert failed.err.endswith(
+        "/registry.json: no such file\n"
+        "  give the folder that `ystore publish --registry` wrote, or its address\n"
+    )
+    assert ystore("registry", "list").out == ""
+
+
 def test_registry_add_tells_what_it_has(ystore: Ystore, published: Path) -> None:
     added = ystore("registry", "add", "yarn", published, people=True)
     assert (added.code, added.err) == (0, "")

@@ -70,6 +70,12 @@ def test_identify_and_adopt(ystore: Ystore, cache: Path, tmp_path: Path) -> None
     plain.write_text("known nowhere")
     assert ystore("identify", plain).out == f"unknown\t\t\t{plain}\t\n"
     plain.unlink()
+    folder = ystore("identify", copies)
+    assert folder.code == 2
+    assert folder.err == (
+        f"error: {copies} is a folder\n"
+        f"  give a file; `ystore adopt {copies}` lists the model files of a folder\n"
+    )
     found = ystore("adopt", copies, cache, people=True).out
     assert found.startswith(
         "3 model files, 308 kB, with 1 distinct content\n2 copies of 1 file: 205 kB\n  org/tiny a"

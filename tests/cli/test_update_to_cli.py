@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import re
 import subprocess
 from pathlib import Path
 
@@ -175,6 +176,17 @@ def test_update_alone_lists_and_asks(site: Path, ystore: Ystore, tmp_home: Path)
     assert installed(tmp_home) == {"a": "1.1.0", "b": "1.1.0"}
     code, shown = on_terminal(["update"])
     assert (code, "all 2 models are up to date" in shown, "[y/N]" in shown) == (0, True, False)
+
+
+def test_the_end_of_the_input_at_the_question_is_no_download_that_was_interrupted(
+    site: Path, ystore: Ystore, tmp_home: Path
+) -> None:
+    code, shown = on_terminal(["update"], "\x04")
+    assert code == 130
+    assert re.search(r"\[y/N\]: (\^D[\x08]*)?\r\n.*error:.* no answer\r\n", shown)
+    assert "  nothing was downloaded; `ystore update --all` does not ask\r\n" in shown
+    assert "downloaded data is kept" not in shown
+    assert installed(tmp_home) == {"a": "1.0.0", "b": "1.0.0"}
 
 
 def test_update_alone_with_a_dry_run_does_not_ask(site: Path, ystore: Ystore, tmp_home: Path) -> None:

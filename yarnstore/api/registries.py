@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from yarnstore.api.base import AnyPath, StoreBase
+from yarnstore.errors import MissingKeyError
 from yarnstore.ops.session.sources import RegistrySource
 from yarnstore.progress import OnProgress
 from yarnstore.registry.spec import Spec
@@ -37,7 +38,9 @@ class Registries(StoreBase):
             self.settings = load_settings(self.settings.home)
             with self._session() as session:
                 return describe(session, session.registries.source(name), refresh=True)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, MissingKeyError) and not error.hint:
+                error.hint = "give the folder that `ystore publish --registry` wrote, or its address"
             if all(other.name != name for other in before.registries):
                 remove_registry(self.settings.home, name)
             self.settings = before

@@ -61,6 +61,20 @@ def lines_of(process_id: int) -> str:
     return Path(f"/proc/{process_id}/cmdline").read_bytes().decode()
 
 
+def test_the_first_lines_say_how_tools_of_the_hub_and_of_images_reach_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "yarnstore", "serve", "--home", str(tmp_path / "home"), "--hub", "--oci"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            lines = [process.stdout.readline() for _ in range(4)]
+        finally:
+            process.kill()
+    url = lines[0].split()[-1]
+    assert lines[1] == f"  Hub:     HF_ENDPOINT={url.rstrip('/')}\n"
+    assert lines[2] == f"  images:  {httpx.URL(url).netloc.decode()}/library/MODEL:VERSION\n"
+    assert lines[3].startswith(f"  log in:  {url}login?token=")
+
+
 def test_a_token_file_is_made_and_read_again(tmp_path: Path) -> None:
     file = tmp_path / "token"
     with serving(tmp_path / "home", "--token-file", str(file)) as service:

@@ -41,7 +41,8 @@ def cli(
 ) -> None:
     """Download versions into the store without installing them.
 
-    Only chunks that are not in the store are downloaded.  An interrupted download continues where it stopped.
+    `ystore checkout` installs them.  Only chunks that are not in the store are downloaded.  An interrupted
+    download continues where it stopped.
     """
     if locked and specs:
         raise click.UsageError("--locked cannot be combined with SPEC")

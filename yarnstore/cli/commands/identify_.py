@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from yarnstore.cli.command import Invocation, command
 from yarnstore.cli.display import clean, size
+from yarnstore.errors import UsageError
+from yarnstore.store.native import quoted
 
 if TYPE_CHECKING:
     from yarnstore.results import IdentifiedFile, KnownFile
@@ -17,7 +20,7 @@ _PLACES = {"store": "in the store", "registry": "in a registry", "hf": "in the H
 
 
 @command("identify", example="ystore identify ~/Downloads/model-q4.gguf")
-@click.argument("file", type=click.Path(dir_okay=False))
+@click.argument("file", type=click.Path())
 def cli(run: Invocation, file: str) -> None:
     """Find out which model a file is.
 
@@ -27,6 +30,11 @@ def cli(run: Invocation, file: str) -> None:
     When piped, prints one line for each place that knows it: place, model, version, path and registry; else
     one line with the place `unknown`, the name in its headers and its own path.
     """
+    if Path(file).is_dir():
+        raise UsageError(
+            f"{clean(file)} is a folder",
+            hint=f"give a file; `ystore adopt {quoted(file)}` lists the model files of a folder",
+        )
     with run.store() as store:
         found = store.identify(file)
     rows: list[tuple[object, ...]] = [

@@ -20,7 +20,7 @@ def cli(run: Invocation, every: bool, detailed: bool) -> None:
     """List installed models.
 
     With --all, list every stored version.  OWN is the disk space that only this version uses, SHARED what
-    other versions use too: removing a version frees about its OWN size.
+    other versions use too.  `ystore du` also shows about how much removing a version frees.
     """
     detailed = detailed or run.output.verbose
     with run.store() as store:

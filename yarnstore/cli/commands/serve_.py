@@ -119,6 +119,11 @@ def cli(
             print(json.dumps(asdict(ready)), flush=True)
         else:
             print(f"serving {run.home or 'the store'} at {ready.url}")
+            base = ready.url.rstrip("/")
+            if hub:
+                print(f"  Hub:     HF_ENDPOINT={base}")
+            if oci:
+                print(f"  images:  {base.partition('://')[2]}/library/MODEL:VERSION")
             print(f"  log in:  {ready.login_url}", flush=True)
 
     serve(run.open_store, options, on_ready)

@@ -12,7 +12,7 @@ from yarnstore.cli.command import Invocation, command, registry_option
 from yarnstore.cli.display import clean, indented, part, size, up_to_date
 from yarnstore.cli.exitcodes import exit_code_of
 from yarnstore.cli.fit import accept_change_option, app_version_option
-from yarnstore.errors import UsageError
+from yarnstore.errors import CancelledError, UsageError
 from yarnstore.progress import plural
 
 if TYPE_CHECKING:
@@ -151,9 +151,18 @@ def _asked(run: Invocation, planned: UpdateSummary, *, dry_run: bool) -> list[st
         return []
     cost = sum(result.download_bytes or 0 for result in wanted)
     question = f"update {plural(len(wanted), 'model')}, {size(cost)} to download?"
-    if dry_run or not click.confirm(question, default=False):
+    if dry_run or not _confirmed(question):
         return []
     return [result.model for result in wanted]
+
+
+def _confirmed(question: str) -> bool:
+    try:
+        return click.confirm(question, default=False)
+    except click.Abort:
+        click.echo()  # ends the line of the question
+        hint = "nothing was downloaded; `ystore update --all` does not ask"
+        raise CancelledError("no answer", hint=hint) from None
 
 
 def _tell(run: Invocation, done: UpdateResult, *, dry_run: bool) -> None:

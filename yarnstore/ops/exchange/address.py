@@ -102,6 +102,7 @@ def parse_address(text: str) -> Address | None:
     if mark and kind.partition("+")[0] == "docker":
         return _parse_image(text)
     if not mark or kind not in _FORMS:
+        _refuse_without_slashes(text)
         return None
     name, revision = rest, ""
     if kind == "hf":
@@ -114,6 +115,17 @@ def parse_address(text: str) -> Address | None:
     if not all(_is_plain(part) for part in parts):
         raise UsageError(f"{text[:120]!r} is not {_FORMS[kind]}", hint=f"give {_FORMS[kind]}")
     return Address(kind, name, revision)
+
+
+def _refuse_without_slashes(text: str) -> None:
+    """Refuse `hf:org/name` and `oci://folder`, which would be the path of a folder of that name."""
+    kind, colon, rest = text.partition(":")
+    slashes = rest.startswith("//")
+    forms = {"oci": "oci:FOLDER[:TAG]"} if slashes else {**_FORMS, "docker": _IMAGE_FORM}
+    form = forms.get(kind.partition("+")[0]) if colon else None
+    if form is not None:
+        path = "" if slashes else f", or ./{text[:120]} for a path"
+        raise UsageError(f"{text[:120]!r} is not {form}", hint=f"give {form}{path}")
 
 
 def _parse_image(text: str) -> Address:

@@ -35,7 +35,7 @@ class StoredVersion:
     version: str
     variant: str
     size_bytes: int
-    own_bytes: int  #: The disk space that only this version uses, in bytes; removing it frees about as much.
+    own_bytes: int  #: The disk space that only this version uses, in bytes.
     shared_bytes: int  #: The disk space that it shares with other versions, in bytes.
     installed: bool  #: Whether it is installed.
     pinned: bool  #: Whether it is pinned.

@@ -29,6 +29,30 @@ def test_a_registry_is_asked_over_https_unless_it_is_this_machine(text: str, url
     assert str(address) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("hf:org/name", "hf://ORG/NAME"),
+        ("hf:", "hf://ORG/NAME"),
+        ("ollama:llama3.2:1b", "ollama://"),
+        ("lmstudio:a/b", "lmstudio://"),
+        ("docker:localhost/x", "docker://HOST"),
+        ("docker+http:localhost/x", "docker://HOST"),
+        ("oci://folder", "oci:FOLDER"),
+    ],
+)
+def test_an_address_with_the_wrong_slashes_is_no_folder_of_that_name(text: str, form: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_address(text)
+    assert caught.value.hint.startswith(f"give {form}")
+    assert parse_address(f"./{text}") is None
+
+
+@pytest.mark.parametrize("text", ["C:\\models", "C:/models", "hf", "folder/hf:x", "https://example.org/x"])
+def test_other_texts_with_a_colon_are_left_to_others(text: str) -> None:
+    assert parse_address(text) is None
+
+
 def test_the_password_in_an_address_is_not_repeated_and_the_error_says_where_to_put_it() -> None:
     with pytest.raises(UsageError) as caught:
         parse_address("docker://bob:secret@models.example.org:5000/acme/m:1")
