@@ -60,5 +60,6 @@ def nearly_full(home: Path, free_bytes: int) -> Iterator[None]:
 def form_of_the_older(home: Path) -> str:
     """The form in which the store has the older version."""
     with Store.open(home) as store:
-        (row,) = [row for row in store.storage().models[0].versions if row.version == VERSIONS[0]]
+        (model,) = [item for item in store.storage().models if item.model == MODEL]
+        (row,) = [row for row in model.versions if row.version == VERSIONS[0]]
     return row.form

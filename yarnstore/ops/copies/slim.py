@@ -363,12 +363,17 @@ def lack_copies(session: Session, keep_copy: KeepCopy, roots: Collection[Manifes
 
 
 def write_copies(session: Session, keep_copy: KeepCopy, roots: Collection[Manifest]) -> None:
-    """Write the copies that are missing into packs, within the shared lock.  Raises: DiskFullError."""
+    """Write the copies that are missing into packs, within the shared lock.
+
+    Raises: DiskFullError, with nothing written, if the disk has too little free space for the chunks.
+    """
     lacking = lack_copies(session, keep_copy, roots)
     if not lacking:
         return
     layout = session.layout
     with ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
+        ids, lengths = manifest_chunks(lacking)
+        fsread.require_space(layout.root, int(lengths[~chunks.in_packs(ids)].sum()), layout.reserve)
         for entry in copies_to_make(session, chunks, keep_copy, lacking):
             writer.add(entry)
 

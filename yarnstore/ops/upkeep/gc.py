@@ -255,12 +255,15 @@ def _slim(session: Session, policy: GcPolicy, plan: GcPlan) -> tuple[Backing, Gc
     Returns the chunks that files have as well, and the plan that was applied last.
 
     First, chunks of versions that keep their files are removed from packs; then those of the other versions
-    are encoded against these, and their files are deleted.
+    are encoded against these, and their files are deleted.  Second copies that do not fit are written last.
     """
     backing = Backing()
     try:
+        lacks_copies = _write_copies(session, policy) is not None
         backing, plan = _drop_doubles(session, policy, plan)
         backing, plan = thin_out(session, policy, backing, plan)
+        if lacks_copies and (full := _write_copies(session, policy)) is not None:
+            session.note(f"second copies are missing: {full.message}")
     except LockTimeoutError as error:
         session.note(f"some files and packs are kept: {error.message}")
     except DiskFullError as error:
@@ -270,12 +273,20 @@ def _slim(session: Session, policy: GcPolicy, plan: GcPlan) -> tuple[Backing, Gc
     return backing, plan
 
 
+def _write_copies(session: Session, policy: GcPolicy) -> DiskFullError | None:
+    """Write the second copies that are missing; return the error if they do not fit on the disk."""
+    with session.layout.shared():
+        try:
+            write_copies(session, policy.keep_copy, list(filter(policy.covers, current_roots(session))))
+        except DiskFullError as error:
+            return error
+    return None
+
+
 def _drop_doubles(session: Session, policy: GcPolicy, plan: GcPlan) -> tuple[Backing, GcPlan]:
     """Remove from packs what files of a plan's versions have; return as `_slim`."""
     with session.layout.shared():
-        roots = current_roots(session)
-        write_copies(session, policy.keep_copy, list(filter(policy.covers, roots)))
-        backing = verify_files(session, policy.keep_copy, roots, plan.covered_files)
+        backing = verify_files(session, policy.keep_copy, current_roots(session), plan.covered_files)
     if len(backing.ids):
         with alone(session):
             plan = plan_gc(session, policy, backing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -90,3 +91,29 @@ def test_what_installed_files_have_is_not_written_again_in_a_later_step(tmp_path
     tuned, in_the_damaged_file = _FILES, 1
     assert len(chunks_of(site.home / "packs")) <= tuned + in_the_damaged_file
     assert_serves(site.home, site, VERSIONS[0], MODEL)
+
+
+@pytest.mark.parametrize("fits_afterwards", [True, False])
+def test_a_second_copy_that_does_not_fit_is_written_after_going_thin(
+    tmp_path: Path, *, fits_afterwards: bool
+) -> None:
+    site = make_parts(tmp_path, _FILES, _COUNT)
+    source = tmp_path / "other.bin"
+    source.write_bytes(os.urandom(1_500_000 if fits_afterwards else 10_000_000))
+    Store.publish(source, "other@1.0.0", registry=tmp_path / "second")
+    with Store.open(site.home) as store:
+        store.add_registry("second", tmp_path / "second")
+        store.checkout("other@1.0.0")
+        store.gc(grace_s=0)
+        store.remove_registry("second")
+    with nearly_full(site.home, 1_000_000):
+        notes = go_thin(site.home)
+    assert form_of_the_older(site.home) == "deltas"
+    assert [note.partition(":")[0] for note in notes] == [
+        "second copies are written after other data is deleted",
+        *([] if fits_afterwards else ["second copies are missing"]),
+    ]
+    with Store.open(site.home) as store:
+        named = {check.name for check in store.examine().checks}
+    assert ("second copies" in named) is not fits_afterwards
+    assert problems(site.home) == []
