@@ -161,10 +161,10 @@ def times(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f} ×"
 
 
-def marked(value: float | None, goal: float | None) -> str:
-    """As `times`, in bold type where it is over the goal as both are printed."""
-    text = times(value)
-    return f"**{text}**" if value is not None and goal is not None and round(value, 2) > goal else text
+def marked(text: str, goal: str) -> str:
+    """A figure, in bold type where it is over the goal as both are printed."""
+    over = "–" not in (text, goal) and float(text.split()[0]) > float(goal.split()[0])
+    return f"**{text}**" if over else text
 
 
 def megabytes(value: float | None) -> str:
@@ -176,4 +176,7 @@ def mebibytes(value: float) -> str:
 
 
 def percent(part: float | None, whole: float) -> str:
-    return "–" if part is None else f"{100 * part / whole:.1f} %"
+    if part is None:
+        return "–"
+    share = 100 * part / whole
+    return f"{share:.{1 if share == 0 or share >= 1 else 2}f} %"

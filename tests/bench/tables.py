@@ -53,10 +53,10 @@ def operations_table(report: Report, measured: Measured) -> None:
                 inside or seconds(timing.inside_s),
                 seconds(timing.cpu_s),
                 seconds(timing.floor.cpu_s if timing.floor else None),
-                marked(timing.over, goal),
+                marked(times(timing.over), times(goal)),
                 times(goal),
                 times(timing.over_parts),
-                marked(timing.wall_over, _GOAL_WALL if goal else None),
+                marked(times(timing.wall_over), times(_GOAL_WALL if goal else None)),
                 mebibytes(timing.peak_bytes),
                 megabytes(timing.written_bytes),
             )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tests.bench.entropy import fine_tuned_share, fresh_share, quants_bits, stepped_share
 from tests.bench.plot import Bar
 from tests.bench.process import Run, ystore, ystore_path
-from tests.bench.report import Report, Table, percent
+from tests.bench.report import Report, Table, marked, percent
 from tests.bench.serve import serve
 from tests.support.deflated import gzipped, hdf5, npz, zipped
 from tests.support.reshaped import (
@@ -349,12 +349,15 @@ def against_table(report: Report, other: Path, work: Path) -> None:
 
 def updates_table(report: Report, work: Path) -> None:
     """Add the table of what updates download."""
-    found = measure(work)
+    _add_table(report, measure(work))
+
+
+def _add_table(report: Report, found: list[Update]) -> None:
     peers = list(found[0].peers)
     rows = [
         (
             update.name,
-            percent(update.download_bytes, update.file_bytes),
+            marked(percent(update.download_bytes, update.file_bytes), update.goal),
             update.goal,
             "–" if update.entropy_share is None else f"{100 * update.entropy_share:.1f} %",
             *(percent(update.peers[tool], update.file_bytes) for tool in peers),
@@ -362,7 +365,7 @@ def updates_table(report: Report, work: Path) -> None:
         for update in found
     ]
     bars = tuple(
-        Bar(update.name, 100 * update.download_bytes / update.file_bytes, row[1], ours=True)
+        Bar(update.name, 100 * update.download_bytes / update.file_bytes, row[1].strip("*"), ours=True)
         for update, row in zip(found, rows, strict=True)
     )
     notes = (
@@ -373,7 +376,8 @@ def updates_table(report: Report, work: Path) -> None:
         "Entropy: that of the new weights, calculated from the distribution of the steps, with the older "
         "weights known, and the scales of quants (`tests/bench/entropy.py`). No coder needs less on average, "
         "also where the goal is lower.",
-        "Peers get all files of a version one after the other. Goal: at most that share.",
+        "Peers get all files of a version one after the other. Goal: at most that share; what is over it is "
+        "**bold**.",
     )
     columns = ("what changed", "ystore", "goal", "entropy", *peers)
     report.add(Table("updates", "Updates, by what changed", columns, rows, notes, bars, "%"), found)
