@@ -56,6 +56,10 @@ def cli(
     oci:FOLDER[:TAG]                        an OCI image layout
     docker://HOST[:PORT]/NAME[:TAG]         a registry of OCI images
 
+    A path becomes a file if the version has only one, else a folder.  If it is a folder already, a single
+    file gets its own name in it; in a folder that is not empty, a version with several files becomes the
+    folder MODEL-VERSION.
+
     A version that came from that tool gets the same digests there.  The image of any other version is of
     ModelPack, and its tag is the version.  Only what the registry does not have is uploaded.
 
