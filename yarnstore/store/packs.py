@@ -70,6 +70,12 @@ class PackWriter:
             self._finish()
             self._wait()
 
+    def discard(self) -> None:
+        """Delete the pack that is not published yet."""
+        if self._file is not None:
+            self._file.discard()
+            self._file, self._torn = None, False
+
     def add(self, entry: Entry) -> None:
         """Append one verified entry.  Raises: StorageError."""
         stored_bytes = entry.stored_bytes

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from yarnstore.core.index import NO_IDS, Ids, find_ids
+from yarnstore.errors import DiskFullError
 from yarnstore.ops.copies.proof import forget_damaged
 from yarnstore.ops.copies.slim import Backing, as_deltas, verify_claims
 from yarnstore.ops.querying.keeping import GcPolicy
@@ -33,9 +34,11 @@ def thin_out(session: Session, policy: GcPolicy, backing: Backing, plan: GcPlan)
     Raises: DiskFullError if the disk has too little space for a file's chunks; LockTimeoutError.
     """
     layout = session.layout
-    tried = NO_IDS
+    tried = failed = NO_IDS
     meter: Meter | None = None
+    full: DiskFullError | None = None
     while True:
+        error = None
         with layout.shared():
             backing, thin = _plan_thin(session, policy, backing)
             left = np.setdiff1d(thin.lacking.to_encode, tried)
@@ -45,18 +48,36 @@ def thin_out(session: Session, policy: GcPolicy, backing: Backing, plan: GcPlan)
                     _say_need(session, thin, left, dry_run=False)
                     plain_bytes = thin.lacking.bytes_of(thin.roots)
                     meter = Meter(session.activity.report, "write", "older versions", plain_bytes)
-                with ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
-                    for entry in as_deltas(session, chunks, step, thin.roots):
-                        fsread.require_space(layout.root, entry.stored_bytes, layout.reserve)
-                        writer.add(entry)
-                        meter.add(entry.plain_bytes)
+                error = _write(session, thin, step, meter)
         if thin.frees_files or len(backing.ids):
             with alone(session):
                 plan = plan_gc(session, policy, backing, thin=True)
                 plan.apply()
-        if len(step) == len(left):
-            return backing, plan
         tried = np.union1d(tried, step)
+        if error is not None:
+            failed, full = np.union1d(failed, step), error
+        elif len(step) and full is not None:  # with what this step has freed they may fit
+            tried, failed, full = np.setdiff1d(tried, failed), NO_IDS, None
+            continue
+        if len(step) == len(left):
+            if full is not None:
+                raise full
+            return backing, plan
+
+
+def _write(session: Session, thin: GcPlan, ids: Ids, meter: Meter) -> DiskFullError | None:
+    """Encode chunks into packs; return the error if the disk has too little free space for them."""
+    layout = session.layout
+    with ChunkStore(layout) as chunks, PackWriter(layout.pack_folder) as writer:
+        try:
+            for entry in as_deltas(session, chunks, ids, thin.roots):
+                fsread.require_space(layout.root, entry.stored_bytes, layout.reserve)
+                writer.add(entry)
+                meter.add(entry.plain_bytes)
+        except DiskFullError as error:
+            writer.discard()  # other files may need the space
+            return error
+    return None
 
 
 def forecast_need(session: Session, policy: GcPolicy) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.fine_tunes import tune, weights
 from tests.support.full_disks import MODEL, VERSIONS, form_of_the_older, make_parts, nearly_full
+from tests.support.reshaped import safetensors
 from tests.support.stores import Site, assert_serves, chunks_of, flip, problems
 from yarnstore import Store
 from yarnstore.progress import Progress
@@ -117,3 +119,26 @@ def test_a_second_copy_that_does_not_fit_is_written_after_going_thin(
         named = {check.name for check in store.examine().checks}
     assert ("second copies" in named) is not fits_afterwards
     assert problems(site.home) == []
+
+
+def test_a_file_that_does_not_fit_waits_for_larger_ones_with_smaller_deltas(tmp_path: Path) -> None:
+    home, large = tmp_path / "home", weights(1, 1_500_000)
+    home.mkdir()
+    (home / "config.toml").write_text('reserve = "0"\n')
+    with Store.open(home) as store:
+        for version in VERSIONS:
+            source = tmp_path / version
+            source.mkdir()
+            (source / "new.bin").write_bytes(os.urandom(1_000_000))
+            (source / "large.safetensors").write_bytes(safetensors({"tuned.weight": large}))
+            large = tune(large, 9)
+            Store.publish(source, f"{MODEL}@{version}", registry=tmp_path / "registry")
+            if version == VERSIONS[0]:
+                store.add_registry("made", tmp_path / "registry")
+            store.refresh_registries()
+            store.checkout(f"{MODEL}@{version}")
+    with nearly_full(home, 600_000):
+        (needs,) = go_thin(home)
+    assert needs.startswith("encoding older versions needs up to")
+    assert form_of_the_older(home) == "deltas"
+    assert problems(home) == []
