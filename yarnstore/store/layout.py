@@ -312,8 +312,9 @@ class StoreLayout(msgspec.Struct, frozen=True):
         for folder in self.folders():
             if os.path.islink(folder):  # outer folders first, so that no link is followed
                 folders.refuse_link(folder)
-        self._refuse_newer()
-        if not damaged:
+        if damaged:
+            self._refuse_newer()
+        else:
             self.ensure()
 
     def folders(self) -> list[Path]:
