@@ -18,10 +18,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.walk import memory_folder
 from tests.support.fine_tunes import MODEL, publish_tuned
 from tests.support.small_stores import other_process
-from tests.support.stores import Site, assert_whole, command, copy_tree, quiet_env, remove_tree, ystore
+from tests.support.stores import (
+    Site,
+    assert_whole,
+    command,
+    copy_tree,
+    memory_folder,
+    quiet_env,
+    remove_tree,
+    ystore,
+)
 from yarnstore import Store
 from yarnstore.store.layout import DEFAULT_LOCK_TIMEOUT_S
 

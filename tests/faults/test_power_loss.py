@@ -9,7 +9,6 @@ import copy
 import os
 import random
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from tests.faults.powerloss import Disk, State, end_states, put, record, replay,
 from tests.faults.scenarios import set_rollback
 from tests.faults.tracing import Call, answer_of, require_strace
 from tests.support.fine_tunes import MODEL, publish_tuned
-from tests.support.stores import Site, command, remove_tree, tree_hashes, versions_in
+from tests.support.stores import Site, command, memory_folder, remove_tree, tree_hashes, versions_in
 from yarnstore import Store
 from yarnstore.errors import YarnstoreError
 
@@ -119,9 +118,8 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """An empty folder, in memory where the system has such a place: states are many, and synced."""
-    memory = Path("/dev/shm")
-    root = Path(tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else None))
+    """An empty folder, in memory where possible."""
+    root = memory_folder()
     yield root
     remove_tree(root)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pytest
 from tests.faults import no_links
 from tests.faults.forks import KILLED, run_command
 from tests.support.full_disks import MODEL, VERSIONS, form_of_the_older, make_parts, nearly_full
-from tests.support.stores import Site, assert_serves, problems, refs_of, remove_tree
+from tests.support.stores import Site, assert_serves, memory_folder, problems, refs_of, remove_tree
 from yarnstore import Store
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -30,9 +29,8 @@ QUICK_STRIDE = 7
 
 @pytest.fixture
 def root() -> Iterator[Path]:
-    """An empty folder, in memory where the system has such a place, since stores are many."""
-    memory = Path("/dev/shm")
-    root = Path(tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else None))
+    """An empty folder, in memory where possible."""
+    root = memory_folder()
     yield root
     remove_tree(root)
 

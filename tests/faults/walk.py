@@ -22,7 +22,6 @@ import os
 import random
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +31,7 @@ import msgspec
 from tests.faults.forks import die_at
 from tests.support.fine_tunes import tune, weights
 from tests.support.small_stores import noise
-from tests.support.stores import copy_tree, flip, remove_tree, tree_hashes
+from tests.support.stores import copy_tree, flip, memory_folder, remove_tree, tree_hashes
 from yarnstore import Store
 from yarnstore.core.digest import Sha256
 from yarnstore.errors import ConflictError, NotFoundError, UsageError, YarnstoreError
@@ -717,12 +716,6 @@ class Done:
 
 
 # --- walks -------------------------------------------------------------------------------------
-
-
-def memory_folder() -> Path:
-    """A new folder, in memory where the system has such a place: stores are synced often."""
-    memory = Path("/dev/shm")
-    return Path(tempfile.mkdtemp(prefix="walk-", dir=memory if os.access(memory, os.W_OK) else None))
 
 
 def walk(published: Published, ops: list[Op], say: Callable[[str], object] = lambda _: None) -> int:

@@ -13,6 +13,7 @@ import random
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -215,6 +216,12 @@ def chunks_in_files(home: Path) -> set[bytes]:
                     at += length
                 found |= here - wrong
     return found
+
+
+def memory_folder() -> Path:
+    """A new folder, in memory where the system has such a place: stores are many, and synced often."""
+    memory = Path("/dev/shm")
+    return Path(tempfile.mkdtemp(prefix="ystore-", dir=memory if os.access(memory, os.W_OK) else None))
 
 
 def remove_tree(path: Path) -> None:
