@@ -45,7 +45,7 @@ def encode_pair(
                 most = MAPPED_PAYS_SHARE * entry.stored_bytes
 
     plain_bytes = None
-    if element is pair.base_element or "float" not in (element.kind, pair.base_element.kind):
+    if _is_like_base(pair):
         entry = make_delta_entry(chunk_id, data, base_id, base, element)
         plain_bytes = len(data) if entry is None else entry.stored_bytes
         take(entry)
@@ -55,17 +55,21 @@ def encode_pair(
     return found, is_proven
 
 
+def _is_like_base(pair: Pair) -> bool:
+    """Whether the elements of a pair need no conversion before their difference."""
+    element, other = pair.chunk.element, pair.base_element
+    return element is other or "float" not in (element.kind, other.kind)
+
+
 def make_smallest_delta(pair: Pair, data: Buffer, base: Buffer) -> Entry | None:
     """Return the smallest delta of a pair for clients that read encoding 5, proven; None if it saves too
     little.
 
     `data` and `base` are the bytes of the chunks.  Raises: IntegrityError.
     """
-    chunk_id, base_id, elements = pair.chunk.chunk_id, pair.base_id, (pair.chunk.element, pair.base_element)
-    plain = None
-    if elements[0] is elements[1] or "float" not in (elements[0].kind, elements[1].kind):
-        plain = make_delta_entry(chunk_id, data, base_id, base, elements[0])
-    mapped = make_mapped_entry(chunk_id, data, base_id, base, elements, sampled=False)
+    chunk_id, base_id, element = pair.chunk.chunk_id, pair.base_id, pair.chunk.element
+    plain = make_delta_entry(chunk_id, data, base_id, base, element) if _is_like_base(pair) else None
+    mapped = make_mapped_entry(chunk_id, data, base_id, base, (element, pair.base_element), sampled=False)
     found = [entry for entry in (plain, mapped) if entry is not None]
     return min(found, key=lambda entry: entry.stored_bytes, default=None)
 

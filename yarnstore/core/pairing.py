@@ -220,7 +220,7 @@ def _iter_found(new: Manifest, base: Manifest, runs: Iterable[Stretch]) -> Itera
                 found = known.counterpart(chunk, ours, theirs, shift)
             else:
                 found = known.chunk_from(run.base_path, run.base_at(chunk.offset))
-                if found is None and chunk.offset + chunk.length <= run.end + GROUP_MIN_BYTES:
+                if found is None and chunk.end <= run.end + GROUP_MIN_BYTES:
                     yield known.displaced(chunk, run)
             if found is not None:
                 yield Pair(chunk, found.chunk_id, found.element)

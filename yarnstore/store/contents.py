@@ -9,7 +9,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from blake3 import blake3
 
@@ -23,12 +23,19 @@ from yarnstore.store.chunks import PackReader
 from yarnstore.store.ingest import read_layouts
 from yarnstore.store.source_files import SourceFile, open_file
 
+# A file, and an offset in it, as of a tensor.
+Place: TypeAlias = tuple[str, int]
+
 
 class Numbers(NamedTuple):
     """A tensor, and the path of its file."""
 
     path: str
     tensor: Tensor
+
+    @property
+    def place(self) -> Place:
+        return self.path, self.tensor.offset
 
     @property
     def kind(self) -> tuple[str, tuple[int, ...]]:
@@ -56,7 +63,7 @@ class AnyContent(ABC):
     small: list[Numbers]
 
     def __init__(self) -> None:
-        self._sketches: dict[tuple[str, int], Floats | None] = {}
+        self._sketches: dict[Place, Floats | None] = {}
 
     def sketch(self, item: Numbers, at: int = 0) -> Floats | None:
         """Return the sketch of the numbers at a byte of a tensor, made once; None if they say too little.
@@ -158,8 +165,7 @@ class ChunkedFile:
         self._file = file
         self._last = b""
         self._data = memoryview(b"")
-        last = file.chunks[-1]
-        self.size = last.offset + last.length
+        self.size = file.chunks[-1].end
 
     def read(self, offset: int, length: int) -> bytes:
         parts = []

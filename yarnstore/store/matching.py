@@ -34,11 +34,9 @@ from yarnstore.core.sketch import (
 )
 from yarnstore.errors import IntegrityError, NotFoundError
 from yarnstore.store.chunks import PackReader
-from yarnstore.store.contents import AnyContent, Numbers, StoredContent
+from yarnstore.store.contents import AnyContent, Numbers, Place, StoredContent
 from yarnstore.store.pipeline import ordered_map
 
-# The file and the offset of a tensor.
-Place: TypeAlias = tuple[str, int]
 # A tensor, and the one of the other version that has its name.
 _Named: TypeAlias = tuple[Numbers, Numbers | None]
 
@@ -83,7 +81,7 @@ def _find_large(ours: AnyContent, theirs: StoredContent, *, by_rows: bool) -> It
     found |= _match_wholes(ours, theirs, left, theirs.tensors)
     yield from found.values()
     if by_rows:
-        yield from _match_rows(ours, theirs, [item for item in left if _place(item) not in found])
+        yield from _match_rows(ours, theirs, [item for item in left if item.place not in found])
 
 
 def _find_small(ours: AnyContent, theirs: StoredContent) -> Iterator[Stretch]:
@@ -95,7 +93,7 @@ def _find_small(ours: AnyContent, theirs: StoredContent) -> Iterator[Stretch]:
     if len(groups) <= _SMALL_LIMIT:
         # In the order of their files, of which each chunk is then read once.
         others = [other for group in groups for _, other in _ends(group) if other is not None]
-        deque(_sketches(theirs, sorted(others, key=_place)), maxlen=0)
+        deque(_sketches(theirs, sorted(others, key=lambda other: other.place)), maxlen=0)
     found: dict[Place, Stretch] = {}
     doubtful: list[_Named] = []
     for group in groups:
@@ -103,7 +101,7 @@ def _find_small(ours: AnyContent, theirs: StoredContent) -> Iterator[Stretch]:
         if left:
             doubtful += group
         else:
-            found |= {_place(item): _run(item, other) for item, other in group if other is not None}
+            found |= {item.place: _run(item, other) for item, other in group if other is not None}
     if max(len(doubtful), len(theirs.small)) <= _SMALL_LIMIT:
         named, left = _check_names(ours, theirs, doubtful)
         found |= named | _match_wholes(ours, theirs, left, theirs.small)
@@ -141,10 +139,6 @@ def _ends(group: list[_Named]) -> list[_Named]:
     return [long[0], long[-1]] if long else group[:1]
 
 
-def _place(item: Numbers) -> Place:
-    return item.path, item.tensor.offset
-
-
 def _check_names(
     ours: AnyContent, theirs: StoredContent, named: list[_Named]
 ) -> tuple[dict[Place, Stretch], list[Numbers]]:
@@ -158,7 +152,7 @@ def _check_names(
     left: list[Numbers] = []
     for (item, _), run in zip(named, ordered_map(check, named, window=_WINDOW), strict=True):
         if run is not None:
-            found[_place(item)] = run
+            found[item.place] = run
         else:
             left.append(item)
     return found, left
@@ -169,7 +163,7 @@ def _joined(items: list[Numbers], found: dict[Place, Stretch]) -> Iterator[Stret
     run: Stretch | None = None
     end = 0
     for item in items:
-        one = found.get(_place(item))
+        one = found.get(item.place)
         if run is not None and (item.path != run.path or item.tensor.offset - end > GROUP_GAP_LIMIT_BYTES):
             yield run
             run = None
@@ -249,7 +243,7 @@ def _match_wholes(
         best = most_alike([sketch for _, sketch in items], [sketch for _, sketch in candidates])
         for (item, _), n in zip(items, best, strict=True):
             if n >= 0:
-                found[_place(item)] = _run(item, candidates[n][0])
+                found[item.place] = _run(item, candidates[n][0])
     return found
 
 

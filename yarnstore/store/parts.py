@@ -17,7 +17,7 @@ from yarnstore.core.pairing import Pair, Stretch, iter_pairs
 from yarnstore.core.sketch import are_alike
 from yarnstore.errors import IntegrityError, NotFoundError
 from yarnstore.store.chunks import PackReader
-from yarnstore.store.contents import Numbers, StoredContent
+from yarnstore.store.contents import Numbers, Place, StoredContent
 from yarnstore.store.matching import find_runs
 
 # Sketches of the base version that are read in all, of one chunk each: 64 take about 50 ms.
@@ -34,13 +34,13 @@ def sample_pairs(
     ours, theirs = StoredContent(new, reader, wanted), StoredContent(base, reader)
     runs = find_runs(ours, theirs, by_rows=False)
     found = {(run.path, run.start) for run in runs}
-    left = [item for item in ours.tensors if (item.path, item.tensor.offset) not in found]
+    left = [item for item in ours.tensors if item.place not in found]
     runs = sorted([*runs, *_find_parts(ours, theirs, left)])
     return (pair for pair in iter_pairs(new, base, runs) if pair.chunk.chunk_id in wanted)
 
 
 def _find_parts(ours: StoredContent, theirs: StoredContent, left: list[Numbers]) -> Iterator[Stretch]:
-    read: set[tuple[str, int]] = set()
+    read: set[Place] = set()
     for item in left:
         if not item.row_bytes:
             continue

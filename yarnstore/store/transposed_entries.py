@@ -135,7 +135,7 @@ def _iter_tasks(new: Manifest, base: Manifest, pairs: Sequence[TransposedPair]) 
         first, stop = bisect_left(placed.starts, ours.offset), bisect_left(placed.starts, ours.end)
         for chunk in placed.chunks[first:stop]:
             start, rest = divmod(chunk.offset - ours.offset, width)
-            is_within = chunk.offset + chunk.length <= ours.end and not rest and not chunk.length % width
+            is_within = chunk.end <= ours.end and not rest and not chunk.length % width
             length = chunk.length // width * base_width
             if is_within and _LEAST_BYTES <= length <= CHUNK_LIMIT_BYTES and chunk.chunk_id in left:
                 left.discard(chunk.chunk_id)

@@ -62,7 +62,7 @@ def find_transposed(ours: AnyContent, theirs: AnyContent, runs: Sequence[Stretch
         best = most_alike([sketch for _, sketch in items], [sketch for _, sketch in others])
         for (item, _), n in zip(items, best, strict=True):
             if n >= 0:
-                found.setdefault((item.path, item.tensor.offset), TransposedPair(item, others[n][0]))
+                found.setdefault(item.place, TransposedPair(item, others[n][0]))
     return [found[place] for place in sorted(found)]
 
 

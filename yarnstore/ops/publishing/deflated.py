@@ -54,7 +54,7 @@ class _File:
         for stream in streams:
             n = bisect_right(self.placed.starts, stream.offset) - 1
             chunk = self.placed.chunks[n]
-            if stream.end <= chunk.offset + chunk.length:
+            if stream.end <= chunk.end:
                 group = self.groups.setdefault(n, [])
                 self.place_of[stream.key] = n, len(group)
                 group.append(stream)

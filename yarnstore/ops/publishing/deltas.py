@@ -234,10 +234,14 @@ def write_deltas(
                 ours, others = _encode_both(task, _Chunks(reader, hashed=True))
             return task.length, ours, others
 
-        tasks = list(_iter_tasks(new, base, reader.find_runs(new, base), back=back))
+        runs = reader.find_runs(new, base)
+        tasks = list(_iter_tasks(new, base, runs, back=back))
         older = base.version if base.model == new.model else base.label
-        turned = reader.find_transposed(new, base) if base.model == new.model else []
-        runs = reader.find_runs(new, base) if base.model == new.model else []
+        turned: list[TransposedPair] = []
+        if base.model == new.model:
+            turned = reader.find_transposed(new, base)
+        else:
+            runs = []  # a part names a version of the same model
         further = [(ahead, TransposedDelta(reader, new, base, turned, runs))]
         if back:
             pairs_back = [pair.turned() for pair in turned]

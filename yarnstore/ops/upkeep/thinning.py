@@ -128,15 +128,13 @@ def _fitting(session: Session, thin: GcPlan, ids: Ids) -> Ids:
     space = _space_bytes(session)
     if thin.lacking.bytes_of(thin.roots) <= space:
         return ids
-    steps = _steps(thin, ids)
-    chosen = [part for _, part in steps[:1]]
-    total = sum(size for size, _ in steps[:1])
-    for size, part in steps[1:]:
+    chosen, total = [NO_IDS], 0
+    for size, part in _steps(thin, ids):
         total += size
-        if total > space:
+        if total > space and len(chosen) > 1:
             break
         chosen.append(part)
-    return np.unique(np.concatenate([NO_IDS, *chosen]))
+    return np.unique(np.concatenate(chosen))
 
 
 def _space_bytes(session: Session) -> int:
