@@ -112,6 +112,9 @@ def _arguments() -> argparse.Namespace:
         "--peer-python", default=sys.executable, help="an interpreter with hf_xet and zipnn (this one)"
     )
     args = parser.parse_args()
+    for command in filter(None, (args.against, args.peer_python)):
+        if shutil.which(command) is None:
+            parser.error(f"{command} is no command")
     if args.out is None and args.only == _SECTIONS and not args.memory_gb and not args.against:
         args.out = _DOCS
     return args

@@ -39,14 +39,17 @@ NEEDS = {
         1.4,
         moved_raw=("read",),
     ),
-    # Both versions read back from their packs, the difference encoded, and proven.
+    # Both versions read back from their packs, the difference encoded, and proven, which proves the newer
+    # chunk too; the older one is hashed.
     "publish delta": Needs(
-        (*("planes unpack", "blake3", "planes unpack", "blake3"), *("delta pack", "delta unpack", "blake3")),
+        ("planes unpack", "planes unpack", "delta pack", "delta unpack", "blake3", "blake3"),
         ("blake3",),
         "stored",
         1.4,
         moved_stored=("read",),
     ),
+    # The other way at the same time: the proof is the older chunk's hash.
+    "publish delta back": Needs(("delta pack", "delta unpack"), ("blake3",), "stored", 1.4),
     # Received, decoded and verified before it is kept; the client's pack is named by its bytes.
     "fetch": Needs(("planes unpack", "blake3"), ("blake3",), "stored", 1.25, moved_stored=("receive",)),
     # The same, with the base read from the installed version's file and verified.

@@ -143,7 +143,7 @@ def _round(model: Model, old: str, new: str, work: Path) -> list[tuple[str, Samp
             size = raw[answer["version"]]
             deltas = [Part("publish delta", size, stored) for stored in answer["deltas"].values()]
             if answer["back_bytes"]:
-                deltas.append(Part("publish delta", size, answer["back_bytes"]))
+                deltas.append(Part("publish delta back", size, answer["back_bytes"]))
             return [Part("publish", size, answer["new_bytes"]), *deltas]
 
         def publish(version: str) -> tuple[str | Path, ...]:

@@ -42,27 +42,36 @@ def sample_pairs(
 def _find_parts(ours: StoredContent, theirs: StoredContent, left: list[Numbers]) -> Iterator[Stretch]:
     read: set[Place] = set()
     for item in left:
-        if not item.row_bytes:
-            continue
+        if len(read) == _READS:
+            return
         for other in _nearest(item, theirs.tensors):
-            for at, base_at, length in _places(item, other):
-                place = other.path, other.tensor.offset + base_at
-                if place not in read and len(read) == _READS:
-                    return
-                read.add(place)
-                if _is_alike(ours, theirs, item, at, other, base_at):
-                    yield Stretch(item.path, item.tensor.offset + at, length, *place)
+            found = _find_in(other, item, ours, theirs, read)
+            if found is not None:
+                yield found
+                if item.tensor.length <= other.tensor.length:  # all of it is found
                     break
-            else:
-                continue
-            if item.tensor.length <= other.tensor.length:  # all of it is found
-                break
+
+
+def _find_in(
+    other: Numbers, item: Numbers, ours: StoredContent, theirs: StoredContent, read: set[Place]
+) -> Stretch | None:
+    """Return which numbers of `item` are like ones of `other`, in which few places are `read`."""
+    for at, base_at, length in _places(item, other):
+        place = other.path, other.tensor.offset + base_at
+        if place not in read and len(read) == _READS:
+            return None
+        read.add(place)
+        if _is_alike(ours, theirs, item, at, other, base_at):
+            return Stretch(item.path, item.tensor.offset + at, length, *place)
+    return None
 
 
 def _nearest(item: Numbers, others: list[Numbers]) -> list[Numbers]:
     """Return tensors with rows like those of another one, but more or fewer: first those with the same
     numbers in their names, as of a layer, then those nearest in the file.
     """
+    if not item.row_bytes:
+        return []
     numbers = re.findall(r"\d+", item.tensor.name)
 
     def distance(other: Numbers) -> tuple[bool, int]:
