@@ -25,13 +25,22 @@ _INTRO = """\
 # Benchmarks
 
 All figures are measured: `make bench` wrote this page, its plots and `benchmarks.json`.
-Below each table is the run that measured it.
+Below each table is the run that measured it; times of different runs do not compare, since the load differs.
+In commands, `PEER-PYTHON` is an interpreter with hf_xet and zipnn, and `YSTORE-OF-COMMIT` the `ystore` of a commit.
 
 Figures of `ystore` are those of a whole process, including the start of the interpreter.
-Times are medians of 3 rounds, unless a table says otherwise; peak memory is the highest of all runs.
+Times are medians of the rounds (`--repeats`, else 3), unless a table says otherwise; peak memory is the highest of all runs.
 Sizes are in MB of 10⁶ bytes.
 Files are read soon after they were written, so they come from the page cache.
-"""
+A figure that misses its goal is **bold**.
+
+| model | versions |
+|---|---|
+| `minilm-bf16` | all-MiniLM-L6-v2, rounded to bf16, 45.4 MB and 0.7 MB of other files: 1.0.0; 1.1.0, all weights fine-tuned (150 steps); 1.2.0, the last two layers fine-tuned further |
+| `minilm-q4_0` | 1.0.0 and 1.1.0 of these as GGUF with Q4_0 |
+| `magika-onnx` | Google's classifier of files, 3.2 MB, trained again for each version, so that deltas save almost nothing |
+| `made-bf16-1gb`, `made-bf16-8gb` | generated bf16 weights (`fixtures/made.py`) of that size; in 1.1.0 each has moved by a random step, of deviation 0.00034 |
+"""  # noqa: E501 - rows of a table are one line each
 
 
 @dataclass(frozen=True)

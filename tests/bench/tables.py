@@ -73,17 +73,17 @@ def operations_table(report: Report, measured: Measured) -> None:
         "on all cores; `written` is all data written to the disk, in MB.",
         f"Versions are fetched over loopback HTTP from {server_name()}.",
         "The floor is the CPU time of hashing, of entropy coding (what zstd does, without the transforms "
-        "that make its streams) and of writing into the page cache, by the rates above. `over` is CPU time "
-        "in floors, less that of the same command on a model of 1.1 MB, and `goal` the most it should be: "
-        "what is over it is **bold**.",
-        "`parts` is the same beside a sum that also counts the transforms, reading, and receiving over "
+        "that make its streams) and of writing into the page cache, by the rates above. From the CPU time, "
+        "that of the same command on a model of 1.1 MB is subtracted; `over` is the rest divided by the "
+        "floor, and `goal` the most it should be.",
+        "`parts` is that rest divided by a sum that also counts the transforms, reading, and receiving over "
         "loopback: what is beyond 1.00 goes to Python, threads, locks and memory.",
-        f"`wall` is `inside` beside the longer of that CPU time divided by {cores()} cores and one SHA-256 "
-        f"of the model; its goal is at most {_GOAL_WALL}. At most {_GOAL_PEAK} of memory; rollback "
+        f"`wall` is `inside` divided by the longer of that rest on {cores()} cores and one SHA-256 of the "
+        f"model; its goal is at most {_GOAL_WALL}. At most {_GOAL_PEAK} of memory; rollback "
         f"{_ROLLBACK_GOALS}.",
         "Before each operation, as much memory as it will use is touched, since the first access to a page "
         "can be slow on a virtual machine.",
-        "What counts in the floor:",
+        "What counts in the floor; `delta` is 1.1.0 from 1.0.0, `install` a checkout without a fetch before:",
         "",
         *needs,
     )
@@ -160,7 +160,7 @@ def peers_table(
     notes = (
         f"`store`: add {new} to a repository that has {old} (`ystore publish`); `restore`: write the files "
         f"of {new} from this repository (`ystore checkout` of a fetched version).",
-        "With full packs, `ystore` does the same work as the other tools, which store only new chunks.  "
+        "With full packs, `ystore` does the same work as the other tools, which store only new chunks. "
         "A delta is additional work that no other tool does; it makes the download smaller.",
         "`on disk` includes the sync that some tools leave to the system; `× ours` compares these times with "
         "those of `ystore` with full packs.",
@@ -213,8 +213,8 @@ def _wire_table(report: Report, found: list[PairTiming]) -> None:
         "Bytes that a machine with the old version needs for the new one, as a share of the new model file.",
         "`ystore`: `download_bytes` of `fetch`; `all that was sent` also includes registry, manifest and "
         "indexes.",
-        "Other tools: the growth of the repository.  Delta tools: the size of the delta, which works only "
-        "for this pair of versions.",
+        "borg, restic, casync and Xet: the growth of the repository. xdelta3 and zstd: the size of the "
+        "delta, which works only for this pair of versions.",
         f"The plot shows {first.pair.name}.",
     )
     columns = ("tool", *(each.pair.name for each in found))
@@ -243,6 +243,7 @@ def _deltas_table(report: Report, found: PairTiming, whole: tuple[int, float, fl
     notes = (
         f"{found.pair.name}, {megabytes(file_bytes)} MB; one run each.",
         "ZipNN is timed in memory, without start-up; all others are timed as processes.",
+        "`publish` also makes the full packs and the delta back.",
     )
     columns = ("tool", "MB", "share", "make", "apply")
     report.add(Table("deltas", "Deltas and whole files", columns, rows, notes, bars, "MB"), lines)
@@ -303,7 +304,7 @@ def startup_table(report: Report, work: Path) -> None:
         Bar(name, 1000 * took, f"{1000 * took:.0f} ms", ours=True) for name, (took, _) in over.items()
     )
     notes = (
-        "Medians of 15 runs; the commands take turns.",
+        "Medians of 15 runs; the commands take turns. Differences of a few ms, also below 0, are noise.",
         "The reference for `--version` is `import click`, for the others the longer list of imports.",
         "Commands that use the network also import httpx, without its own command line: "
         "[decision 0040](decisions/0040-what-libraries-do-at-their-start.md).",
@@ -322,12 +323,16 @@ def scale_table(report: Report, work: Path) -> None:
         total, cpu_s = (sum(column) for column in zip(*parts.values(), strict=True))
         if len(parts) > 1:
             rows += [(f"{title}: {name}", *map(seconds, took), "–") for name, took in parts.items()]
-        rows.append((title, seconds(total), seconds(cpu_s), mebibytes(peak_bytes)))
+        cpu = seconds(cpu_s)
+        rows.append(
+            (title, seconds(total), f"**{cpu}**" if cpu_s > scale.TARGET_S else cpu, mebibytes(peak_bytes))
+        )
         bars.append(Bar(title, cpu_s, seconds(cpu_s), ours=True))
         data[which] = parts
     notes = (
-        f"{scale.CHUNKS:,} chunks with random ids, in packs of 256; indexes are read from files.",
-        f"Goal: at most {scale.TARGET_S:g} s of CPU time, which the plot shows.",
+        f"{scale.CHUNKS:,} chunks with random ids, of 262 GB, in packs of 256; indexes are read from files.",
+        f"Goal of both: at most {scale.TARGET_S:g} s of CPU time, which the plot shows. Memory has no goal "
+        "here.",
     )
     columns = ("what", "time", "CPU time", "peak memory")
     table = Table("scale", "A million chunks", columns, rows, notes, tuple(bars), "seconds", scale.TARGET_S)
@@ -339,7 +344,10 @@ def bounds_table(report: Report, work: Path) -> None:
     rows = [(bound.name, seconds(bound.took_s), seconds(bound.most_s)) for bound in found]
     report.over += [bound.name for bound in found if bound.took_s > bound.most_s]
     notes = (
-        "The fastest of three runs; the benchmark fails if a time exceeds its bound.",
+        "The fastest of three runs, of the 10,000 files one; the benchmark fails if a time exceeds its "
+        "bound.",
+        "The bound of their checkout is twice the time of a loop that writes, syncs, renames and links the "
+        "same files.",
         "A rollback syncs six times, each before the next step begins ([order of writing](design.md#order)), "
         "so a disk on which a sync takes 1 ms or longer exceeds its bound.",
     )
@@ -352,12 +360,16 @@ def kernels_table(report: Report) -> None:
         (
             speed.name,
             *(f"{speed.rates[name] / 1e9:.2f}" if name in speed.rates else "–" for name in ("numpy", "c")),
-            f"{speed.ratio:.2f}",
+            f"**{speed.ratio:.2f}**" if speed.goal and speed.ratio < speed.goal else f"{speed.ratio:.2f}",
             f"{speed.goal:g}" if speed.goal else "–",
         )
         for speed in found
     ]
-    notes = ("GB/s of CPU time of one thread for 1 MiB of bf16; rows without `transform` include zstd.",)
+    notes = (
+        "GB/s of CPU time of one thread for 1 MiB of bf16; `ratio` is C over numpy. Rows without `transform` "
+        "include zstd, which is the same in both.",
+        "Goals, at least: deltas with zstd, and planes without it, since it takes most of their time.",
+    )
     columns = ("task", "numpy", "C", "ratio", "goal")
     bars = tuple(Bar(speed.name, speed.ratio, f"{speed.ratio:.2f}", ours=True) for speed in found)
     report.add(Table("kernels", "Kernels", columns, rows, notes, bars, "times numpy's speed", 2.5), found)
@@ -376,9 +388,9 @@ def against_table(report: Report, model: Model, other: Path, work: Path, repeats
         bars.append(Bar(operation, float(cells[-1]), cells[-1], ours=True))
     notes = (
         "Processes with all they do after their result, in turn, each release in a registry and a store of "
-        "its own.",
-        f"`before` is the release that the command names; versions come over loopback HTTP from "
-        f"{server_name()}.",
+        "its own. A ratio below 1 is faster.",
+        f"`before` is the commit that the command names, `now` the one at the end of its line; "
+        f"versions come over loopback HTTP from {server_name()}.",
     )
     columns = ("operation", "before", "now", "ratio", "CPU before", "CPU now", "ratio of CPU")
     title = f"This release beside an earlier one, on {model.name}"
@@ -394,7 +406,10 @@ def memory_table(report: Report, model: Model, work: Path) -> None:
     rows = [(name, *(mebibytes(peaks[threads][name]) for threads in _MEMORY_THREADS)) for name in names]
     most = {name: max(found[name] for found in peaks.values()) for name in names}
     bars = tuple(Bar(name, size / (1 << 20), mebibytes(size), ours=True) for name, size in most.items())
-    notes = (f"One run of each, set by `YSTORE_THREADS`; the plot has the highest. At most {_GOAL_PEAK}.",)
+    notes = (
+        "One run of each; `YSTORE_THREADS` sets the threads; the plot has the highest.",
+        f"Goal: at most {_GOAL_PEAK}.",
+    )
     title = f"Peak memory on {model.name}"
     columns = ("operation", *(f"{threads} threads" for threads in _MEMORY_THREADS))
     report.add(Table("memory", title, columns, rows, notes, bars, "MiB", 300), peaks)
