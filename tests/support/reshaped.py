@@ -23,7 +23,7 @@ from tests.support.samples import (
 Weights: TypeAlias = dict[str, NDArray[Any]]
 Files: TypeAlias = dict[str, bytes]
 
-_CODES = {"uint16": "BF16", "float16": "F16", "float32": "F32", "int8": "I8"}
+_CODES = {"uint16": "BF16", "float16": "F16", "float32": "F32", "int8": "I8", "int64": "I64"}
 EMBEDDING = "embed.weight"
 _PARTS = ("q", "k", "v")
 # How far a fine-tune, and an average of checkpoints, move weights, as a share of their usual size.

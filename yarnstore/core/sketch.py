@@ -1,8 +1,9 @@
 """Sketches: a few bits of numbers that tell whether two arrays are versions of the same one.
 
 A bit is the top bit of an element, which is the sign of floats and signed integers: training moves weights by
-small steps, so nearly all signs stay, while those of unrelated weights agree by chance.  Arrays of which all
-elements have one sign have no sketch.  A wrong answer costs bytes and not correctness.  Pure.
+small steps, so nearly all signs stay, while those of unrelated weights agree by chance.  Of a tensor whose
+elements have one sign, a bit says whether an element is larger than the median of those compared; rows of one
+sign say nothing.  A wrong answer costs bytes and not correctness.  Pure.
 """
 
 from __future__ import annotations
@@ -53,11 +54,20 @@ def head_bytes(element: ElementType) -> int:
 
 
 def head_sketch(data: Buffer, element: ElementType) -> Floats | None:
-    """Return the sketch of the start of a tensor: its signs as a vector of length 1; None if it has none."""
-    signs = _signs(np.frombuffer(data, np.uint8), element)[:HEAD_ELEMENTS].astype(np.float32)
-    rarer = min(signs.sum(), len(signs) - signs.sum())
-    if len(signs) < _LEAST_ELEMENTS or rarer < _RARER_SIGN:
+    """Return the sketch of the start of a tensor, its signs as a vector of length 1; None if it has none.
+
+    If nearly all elements have one sign, those that are larger than the median count as the other one.
+    """
+    bits = _signs(np.frombuffer(data, np.uint8), element)[:HEAD_ELEMENTS]
+    if len(bits) < _LEAST_ELEMENTS:
         return None
+    if _rarer(bits) < _RARER_SIGN:
+        # Numbers of one sign are in the order of their bits.
+        words = np.frombuffer(data, f"<u{element.width}", len(bits))
+        bits = (words > np.sort(words)[len(words) // 2]).view(np.uint8)
+        if _rarer(bits) < _RARER_SIGN:
+            return None
+    signs = bits.astype(np.float32)
     signs -= signs.mean()
     sketch = np.zeros(HEAD_ELEMENTS, np.float32)
     sketch[: len(signs)] = signs / np.sqrt(np.dot(signs, signs))
@@ -165,6 +175,11 @@ def _extended(runs: list[RowRun], rows: int, owners: Ints) -> Iterator[RowRun]:
         length = min(limit - (start - back), last - (base_start - back))
         yield RowRun(start - back, start - back + length, base_start - back)
         done = start - back + length
+
+
+def _rarer(bits: NDArray[np.uint8]) -> int:
+    ones = int(np.count_nonzero(bits))
+    return min(ones, len(bits) - ones)
 
 
 def _signs(data: NDArray[np.uint8], element: ElementType) -> NDArray[np.uint8]:

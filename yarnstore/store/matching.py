@@ -13,6 +13,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from itertools import groupby
+from math import prod
 from typing import TypeAlias
 
 import numpy as np
@@ -44,6 +45,9 @@ _Named: TypeAlias = tuple[Numbers, Numbers | None]
 _WINDOW = 12
 # Rows of either version that are compared: 32 bytes each, and their votes 64.
 _ROWS_LIMIT = 1 << 20
+# A run of rows is a chunk of its own from this length on, if it has so many rows, or SMALL_TENSOR_BYTES.
+_RUN_BYTES = 16 * KIB
+_RUN_ROWS = 4
 _BLOCK_BYTES = 1 * MIB
 # Small tensors of either version that are compared: 2 KiB for each sketch.
 _SMALL_LIMIT = 16_384
@@ -259,31 +263,62 @@ def _sketches(content: AnyContent, items: list[Numbers]) -> Iterator[tuple[Numbe
 
 
 def _match_rows(ours: AnyContent, theirs: StoredContent, left: list[Numbers]) -> Iterator[Stretch]:
-    """Yield the runs of rows of tensors that are in tensors with rows of the same type and length."""
+    """Yield the runs of rows of tensors that are in tensors with rows of the same type and length; of tensors
+    of more than two dimensions, the longest rows that are in others.
+    """
+    groups, there = _by_rows(left), _by_rows(theirs.tensors)
+    done: set[Place] = set()
+    for kind in sorted(groups.keys() & there.keys(), key=lambda kind: kind[1], reverse=True):
+        items = _first_rows([item for item in groups[kind] if item.place not in done])
+        for item, run in _match_equal_rows(ours, theirs, items, _first_rows(there[kind])):
+            done.add(item.place)
+            yield run
+
+
+def _by_rows(items: list[Numbers]) -> dict[tuple[str, int], list[Numbers]]:
+    """Return tensors by the type and the bytes of their rows, as the matrices that they are when their first
+    dimensions are joined: experts of a layer are one tensor or many.
+    """
     groups: dict[tuple[str, int], list[Numbers]] = {}
-    for item in left:
-        if item.row_bytes and row_head_bytes(item.row_bytes, item.tensor.dtype):
-            groups.setdefault((item.tensor.dtype.name, item.row_bytes), []).append(item)
-    for (dtype, row_bytes), items in groups.items():
-        others = [o for o in theirs.tensors if o.row_bytes == row_bytes and o.tensor.dtype.name == dtype]
-        others = _first_rows(others)
-        if not others:
-            continue
-        there = np.concatenate(list(_all_words(theirs, others)))
-        owners = np.repeat(np.arange(len(others)), [item.tensor.shape[0] for item in others])
-        begins = np.cumsum([0, *(item.tensor.shape[0] for item in others)])
-        least = -(-SMALL_TENSOR_BYTES // row_bytes)
-        items = _first_rows(items)
-        for item, words in zip(items, _all_words(ours, items), strict=True):
-            for start, stop, base in row_runs(match_rows(words, there), owners, least):
-                n = int(owners[base])
-                yield Stretch(
+    for item in items:
+        shape = item.tensor.shape
+        folded = {(prod(shape[:n]), prod(shape[n:])) for n in range(1, len(shape))}
+        for rows in sorted(folded):
+            matrix = item._replace(tensor=item.tensor._replace(shape=rows))
+            if matrix.row_bytes and row_head_bytes(matrix.row_bytes, item.tensor.dtype):
+                groups.setdefault((item.tensor.dtype.name, matrix.row_bytes), []).append(matrix)
+    return groups
+
+
+def _match_equal_rows(
+    ours: AnyContent, theirs: StoredContent, items: list[Numbers], others: list[Numbers]
+) -> Iterator[tuple[Numbers, Stretch]]:
+    """Yield the runs of rows, of one type and length, with the tensor that they are in."""
+    if not items or not others:
+        return
+    row_bytes = items[0].row_bytes
+    there = np.concatenate(list(_all_words(theirs, others)))
+    owners = np.repeat(np.arange(len(others)), [item.tensor.shape[0] for item in others])
+    begins = np.cumsum([0, *(item.tensor.shape[0] for item in others)])
+    least = _least_rows(row_bytes)
+    for item, words in zip(items, _all_words(ours, items), strict=True):
+        for start, stop, base in row_runs(match_rows(words, there), owners, least):
+            n = int(owners[base])
+            yield (
+                item,
+                Stretch(
                     item.path,
                     item.tensor.offset + start * row_bytes,
                     (stop - start) * row_bytes,
                     others[n].path,
                     others[n].tensor.offset + (base - int(begins[n])) * row_bytes,
-                )
+                ),
+            )
+
+
+def _least_rows(row_bytes: int) -> int:
+    """Return the number of rows from which a run pays and is hardly one by chance."""
+    return max(-(-_RUN_BYTES // row_bytes), min(_RUN_ROWS, -(-SMALL_TENSOR_BYTES // row_bytes)))
 
 
 def _first_rows(items: list[Numbers]) -> list[Numbers]:

@@ -45,7 +45,23 @@ def test_a_fine_tune_is_alike_and_other_weights_are_not(kind: str) -> None:
     assert most_alike(kept[0][:2], []) == [-1] * 2
 
 
-def test_numbers_of_one_sign_have_no_sketch() -> None:
+@pytest.mark.parametrize("stored", ["<f4", "<f2", "<i8", "<u8", "<u4", "u1"])
+def test_numbers_of_one_sign_are_compared_with_their_median(stored: str) -> None:
+    element = element_type(f"{stored[-2]}{8 * int(stored[-1])}")
+    high = 120 if stored == "u1" else 30_000
+    old = [RANDOM.uniform(0.1 * high, high, 600) for _ in range(50)]
+    new = [values + RANDOM.uniform(-0.02 * high, 0.02 * high, 600) for values in old]
+
+    def sketches(side: list[np.ndarray]) -> list[np.ndarray]:
+        found = [head_sketch(values.astype(stored).tobytes(), element) for values in side]
+        return [sketch for sketch in found if sketch is not None]
+
+    ours, theirs = sketches(new), sketches(old)
+    assert most_alike(ours, theirs) == list(range(50))
+    assert not any(are_alike(ours[n], theirs[n - 1]) for n in range(50))
+
+
+def test_equal_numbers_have_no_sketch() -> None:
     assert head_sketch(np.ones(600, "<f4").tobytes(), F32) is None
     assert head_sketch(b"", F32) is None
     assert head_sketch(b"\x80\x7f", F32) is None

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.support.reshaped import (
@@ -14,6 +15,7 @@ from tests.support.reshaped import (
     Weights,
     adapter,
     as_type,
+    bf16,
     fine_tuned,
     fused,
     made,
@@ -235,6 +237,55 @@ def test_lost_packs_are_written_again_as_they_were_cut(tmp_path: Path) -> None:
         store.checkout("m@1.1.0")
         expected = one_file(with_rows(TUNED, 9))
         assert installed(store, expected) == expected
+
+
+def experts(seed: int = 20) -> Weights:
+    """The weights of a layer with eight experts, of two matrices each."""
+    random = np.random.default_rng(seed)
+    shapes = {"up": (256, 192), "down": (192, 256)}
+    return {
+        f"experts.{n}.{part}.weight": bf16(random.normal(0, 0.02, shape))
+        for n in range(8)
+        for part, shape in shapes.items()
+    }
+
+
+def stacked(weights: Weights) -> Weights:
+    """The experts in one tensor of three dimensions for each matrix."""
+    return {
+        f"experts.{part}": np.stack([weights[f"experts.{n}.{part}.weight"] for n in range(8)])
+        for part in ("up", "down")
+    }
+
+
+@pytest.mark.parametrize("is_back", [False, True], ids=["stacked", "split"])
+def test_experts_that_are_stacked_or_split_cost_what_they_cost_as_before(
+    is_back: bool, plain: float, tmp_path: Path
+) -> None:
+    sides = [one_file(experts()), one_file(stacked(fine_tuned(experts())))]
+    if is_back:
+        sides = [one_file(stacked(experts())), one_file(fine_tuned(experts()))]
+    assert delta_share(tmp_path, *sides) < plain + 0.01
+
+
+def test_heads_in_another_order_are_found(plain: float, tmp_path: Path) -> None:
+    """In each matrix of queries: five heads of 64 rows, 40 KiB each."""
+    old = {f"layers.{n}.q.weight": OLD[f"layers.{n}.q.weight"] for n in range(3)}
+    tuned = {
+        name: bits.reshape(5, 64, 320)[[3, 0, 4, 2, 1]].reshape(320, 320)
+        for name, bits in fine_tuned(old).items()
+    }
+    assert delta_share(tmp_path, one_file(old), one_file(tuned)) < plain + 0.03
+
+
+def test_numbers_of_one_sign_are_found_under_another_name(tmp_path: Path) -> None:
+    """Indexes, of which a few change."""
+    random = np.random.default_rng(21)
+    old: Weights = {f"t{n}": random.integers(0, 1 << 40, (100, 160)) for n in range(6)}
+    new: Weights = {f"new{n}": old[f"t{(5 * n + 2) % 6}"].copy() for n in range(6)}
+    for bits in new.values():
+        bits[random.integers(0, 100, 9), 5] = 7
+    assert delta_share(tmp_path, one_file(old), one_file(new)) < 0.01
 
 
 def test_unrelated_weights_have_no_deltas(tmp_path: Path) -> None:
