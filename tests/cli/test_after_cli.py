@@ -95,6 +95,7 @@ def test_an_update_with_rules_deletes_before_its_result_and_encodes_after_it(sit
         assert [row.version for row in store.list_versions(MODEL)] == ["1.2.0", "1.1.0"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="on Windows only a console sends signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_after_its_result_it_exits_as_the_install_did(site: Site, number: signal.Signals) -> None:
     packs = site.home / "packs"

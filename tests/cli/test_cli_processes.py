@@ -72,7 +72,7 @@ class SlowRegistry:
     """Serves a registry, and a pack only drop by drop until `fast` is set."""
 
     def __init__(self, root: Path) -> None:
-        tree = {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+        tree = {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
         self._tree = tree
         self._good = files(tree)
         self.fast = False

@@ -57,7 +57,9 @@ def test_lint_reaches_a_url_as_registries_are_reached(
     ystore: Ystore, registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tree = {
-        str(path.relative_to(registry)): path.read_bytes() for path in registry.rglob("*") if path.is_file()
+        path.relative_to(registry).as_posix(): path.read_bytes()
+        for path in registry.rglob("*")
+        if path.is_file()
     }
     good = files(tree)
     wanted = ""

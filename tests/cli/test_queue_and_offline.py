@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import time
 from dataclasses import replace
@@ -29,7 +28,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Site:
 @pytest.fixture
 def tree(made: Site) -> dict[str, bytes]:
     return {
-        str(path.relative_to(made.registry)): path.read_bytes()
+        path.relative_to(made.registry).as_posix(): path.read_bytes()
         for path in made.registry.rglob("*")
         if path.is_file()
     }
@@ -236,7 +235,7 @@ def test_the_queue_survives_kill_9_and_goes_on_where_it_was(
                 assert time.monotonic() < deadline_s
                 time.sleep(0.01)
             time.sleep(0.3)
-            process.send_signal(signal.SIGKILL)
+            process.kill()
             process.wait(10)
             queued = json.loads((home / "queue.json").read_text())["items"]
             assert [item["spec"] for item in queued] == [f"{MODEL}@1.0.0", "whisper@1.1.0"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from collections.abc import Iterator
@@ -33,7 +34,8 @@ TREE = {
     "registry.json": b'{"models": {}}',
     "empty": b"",
     "packs/big.pack": BIG,
-    "models/org~phi 3 é%41+?&#;=.json": b"a name that must be quoted",
+    # Windows has no `?` in names.
+    f"models/org~phi 3 é%41+{'?' if os.name == 'posix' else ''}&#;=.json": b"a name that must be quoted",
 }
 # http.server answers 200 to every range; all others must honour ranges to the byte.
 RANGELESS = frozenset({"http.server"})

@@ -32,7 +32,7 @@ def missing(text: str, root: Path = REPO) -> Iterator[str]:
 @pytest.mark.parametrize(
     "path",
     [page for page in PAGES if page.name != "CHANGELOG.md"] + SOURCES,
-    ids=lambda path: str(path.relative_to(REPO)),
+    ids=lambda path: path.relative_to(REPO).as_posix(),
 )
 def test_what_is_named_exists(path: Path) -> None:
     assert list(missing(path.read_text(encoding="utf-8"))) == []

@@ -27,7 +27,7 @@ _COMMITS = ("refs", "logs/installed", "registry.json")
 
 def names_below(root: Path) -> list[str]:
     """Every file and folder below a root, for `violations`."""
-    return [str(path.relative_to(root)) for path in root.rglob("*")]
+    return [path.relative_to(root).as_posix() for path in root.rglob("*")]
 
 
 def violations(calls: Sequence[Call], root: Path, before: Iterable[str]) -> list[str]:

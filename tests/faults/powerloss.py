@@ -438,7 +438,7 @@ def tree(root: Path) -> dict[str, bytes]:
     """Every path below a folder, with its bytes: what the model must have at the end."""
     found = {}
     for path in root.rglob("*"):
-        name = str(path.relative_to(root))
+        name = path.relative_to(root).as_posix()
         if path.is_symlink():
             found[name] = os.readlink(path).encode()
         else:

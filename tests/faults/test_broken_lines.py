@@ -31,7 +31,9 @@ WEIGHTS = random.Random(1).randbytes(1_500_000)
 
 def tree_of(registry: Path) -> Tree:
     return {
-        str(path.relative_to(registry)): path.read_bytes() for path in registry.rglob("*") if path.is_file()
+        path.relative_to(registry).as_posix(): path.read_bytes()
+        for path in registry.rglob("*")
+        if path.is_file()
     }
 
 

@@ -133,7 +133,7 @@ _NO_TRACE = {
 
 def _places(site: Site, kind: str) -> list[str]:
     pattern = {**KINDS, **_WITHOUT_LINKS}[kind]
-    found = sorted(str(path.relative_to(site.home)) for path in site.home.glob(pattern))
+    found = sorted(path.relative_to(site.home).as_posix() for path in site.home.glob(pattern))
     assert found, kind
     return found
 
@@ -387,7 +387,7 @@ def test_gc_with_a_lost_root_deletes_nothing(kind: str, healthy: Site, tmp_path:
 
 def _everything(home: Path) -> dict[str, int]:
     return {
-        str(path.relative_to(home)): path.lstat().st_size
+        path.relative_to(home).as_posix(): path.lstat().st_size
         for path in home.rglob("*")
         if not path.is_dir() and path.name not in ("lock", "statistics")  # failures are counted, too
     }
@@ -441,7 +441,9 @@ def test_a_poisoned_index_in_the_store(healthy: Site, tmp_path: Path) -> None:
 
 def _tree(registry: Path) -> dict[str, bytes]:
     return {
-        str(path.relative_to(registry)): path.read_bytes() for path in registry.rglob("*") if path.is_file()
+        path.relative_to(registry).as_posix(): path.read_bytes()
+        for path in registry.rglob("*")
+        if path.is_file()
     }
 
 

@@ -48,7 +48,7 @@ bad = []
 
 def read(path):
     return {
-        str(item.relative_to(path)): hashlib.sha256(item.read_bytes()).hexdigest()
+        item.relative_to(path).as_posix(): hashlib.sha256(item.read_bytes()).hexdigest()
         for item in Path(path).rglob("*") if item.is_file()
     }
 

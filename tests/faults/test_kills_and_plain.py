@@ -38,7 +38,7 @@ _LOSS_PER_KILL = 4 * 300_000
 
 def _tree(registry: Path) -> dict[str, bytes]:
     found = [path for path in registry.rglob("*") if path.is_file()]
-    return {str(path.relative_to(registry)): path.read_bytes() for path in found}
+    return {path.relative_to(registry).as_posix(): path.read_bytes() for path in found}
 
 
 def _kill_after(home: Path, words: list[str], seconds: float) -> int | None:

@@ -36,7 +36,7 @@ def everything(folder: Path) -> dict[str, tuple[int, int]]:
         for name in [*folders, *names]:
             path = Path(base) / name
             seen = path.lstat()
-            found[str(path.relative_to(folder))] = seen.st_mode, seen.st_size
+            found[path.relative_to(folder).as_posix()] = seen.st_mode, seen.st_size
     return found
 
 

@@ -40,7 +40,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Site:
 def tree(made: Site) -> Tree:
     """The registry's files, which a test may change."""
     return {
-        str(path.relative_to(made.registry)): path.read_bytes()
+        path.relative_to(made.registry).as_posix(): path.read_bytes()
         for path in made.registry.rglob("*")
         if path.is_file()
     }

@@ -204,7 +204,7 @@ def _settled_by_next(item: tuple[str, str, str]) -> bool:
 def refs(home: Path) -> dict[str, str]:
     root = home / "refs"
     return {
-        str(path.relative_to(root)): path.read_text()
+        path.relative_to(root).as_posix(): path.read_text()
         for path in sorted(root.rglob("*"))
         if path.is_file() and not path.is_relative_to(root / "partial")
     }

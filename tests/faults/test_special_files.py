@@ -130,7 +130,7 @@ def test_records_that_are_no_files_cost_a_hash_and_no_more(
 ) -> None:
     site = made.copy(tmp_path)
     for found in sorted(site.home.glob(place)):
-        _plant(site.home, str(found.relative_to(site.home)), kind)
+        _plant(site.home, found.relative_to(site.home).as_posix(), kind)
     signal.alarm(2 * _TIMEOUT_S)
     with site.store() as store:
         for version in ("1.0.0", "1.1.0"):

@@ -49,7 +49,7 @@ def site(published: Site, tmp_path: Path) -> Site:
 
 def tree_of(registry: Path) -> dict[str, bytes]:
     found = [path for path in registry.rglob("*") if path.is_file()]
-    return {str(path.relative_to(registry)): path.read_bytes() for path in found}
+    return {path.relative_to(registry).as_posix(): path.read_bytes() for path in found}
 
 
 class Breaking:

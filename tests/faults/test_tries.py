@@ -30,7 +30,9 @@ def published(root: Path) -> dict[str, bytes]:
     (root / "w.bin").write_bytes(DATA)
     Store.publish(root / "w.bin", "m@1.0.0", registry=root / "registry", changelog="c")
     folder = root / "registry"
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
 
 
 def single(urls: list[str]) -> dict[str, bytes]:

@@ -118,7 +118,7 @@ def tree_hashes(folder: Path) -> dict[str, str]:
     if folder.is_file():
         return {folder.name: hashlib.sha256(folder.read_bytes()).hexdigest()}
     return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
@@ -154,7 +154,7 @@ def refs_of(home: Path) -> dict[str, str]:
     """Every ref of a store and what it names."""
     root = home / "refs"
     return {
-        str(path.relative_to(root)): path.read_text()
+        path.relative_to(root).as_posix(): path.read_text()
         for path in sorted(root.rglob("*"))
         if path.is_file() and not path.is_relative_to(root / "partial")
     }

@@ -81,7 +81,7 @@ def add_tag(store: Path, name: str, layers: Mapping[str, bytes]) -> Path:
 def tree(folder: Path) -> dict[str, str]:
     """What is below a folder: the SHA-256 of each file, and where each link leads."""
     return {
-        str(path.relative_to(folder)): os.readlink(path)
+        path.relative_to(folder).as_posix(): os.readlink(path)
         if path.is_symlink()
         else hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))

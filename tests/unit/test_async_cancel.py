@@ -21,7 +21,7 @@ def test_cancelling_does_not_wait_for_a_server(tmp_path: Path, fault: str) -> No
     asked = threading.Event()
     root = site.registry
     good = files(
-        {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
     )
 
     def script(seen: Seen) -> Reply:

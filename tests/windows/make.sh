@@ -10,9 +10,9 @@ if ! timeout "${WIN_SETUP_TIMEOUT:-1800}" bash "$here/setup.sh"; then
 fi
 failed=0
 bash "$here/run.sh" -m tests.windows.tour || failed=1
-for folder in "${@:-unit/core unit/registry unit/settings unit/backends unit/store unit/cli cli/test_run_cli.py unit/web/test_serve.py::test_it_ends_with_its_parent}"; do
+for folder in "${@:-unit/core unit/registry unit/settings unit/backends unit/store unit/cli cli/test_run_cli.py unit/ops/installing/test_self_check.py unit/web/test_serve.py}"; do
   for each in $folder; do
-    WIN_TIMEOUT=${WIN_TIMEOUT:-900} bash "$here/run.sh" -m pytest -q -rs "tests/$each" || failed=1
+    WIN_TIMEOUT=${WIN_TIMEOUT:-900} bash "$here/run.sh" -m pytest -q -rs -o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true "tests/$each" || failed=1
   done
 done
 cat <<'TEXT'

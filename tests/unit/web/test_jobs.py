@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import socket
 import threading
 import time
@@ -156,7 +155,7 @@ def test_kill_9_during_an_update(home: Path, hurry: threading.Event) -> None:
     with serving(home) as service:
         identity = service.post(f"/models/{MODEL}/update", json={}).json()["id"]
         wait_for_bytes(service, identity)
-        service.process.send_signal(signal.SIGKILL)
+        service.process.kill()
         service.process.wait(PATIENCE_S)
     whole(home)
     (left,) = json.loads((home / "jobs.json").read_text())["jobs"]
@@ -182,7 +181,7 @@ def test_kill_9_during_a_round_of_auto_update(home: Path, hurry: threading.Event
         (job,) = rounds(service)
         assert job["scheduled"] is True
         wait_for_bytes(service, job["id"])
-        service.process.send_signal(signal.SIGKILL)
+        service.process.kill()
         service.process.wait(PATIENCE_S)
     whole(home)
     (left,) = json.loads((home / "jobs.json").read_text())["jobs"]

@@ -43,7 +43,7 @@ def put(path: Path, data: bytes, when_s: int) -> None:
 def states(root: Path) -> dict[str, tuple[bytes, int, int]]:
     """The content, mode and time of each file."""
     return {
-        str(path.relative_to(root)): (path.read_bytes(), stat.S_IMODE(found.st_mode), found.st_mtime_ns)
+        path.relative_to(root).as_posix(): (path.read_bytes(), stat.S_IMODE(found.st_mode), found.st_mtime_ns)
         for path in sorted(root.rglob("*"))
         if path.is_file()
         for found in [path.stat()]

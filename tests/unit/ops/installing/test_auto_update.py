@@ -414,7 +414,7 @@ def test_a_window_that_closes_does_not_wait_for_a_slow_server(way: str, tmp_path
     tree["registry.json"] = json.dumps({"models": models}).encode()
     for path in (tmp_path / "registry").rglob("*"):
         if path.is_file():
-            tree[str(path.relative_to(tmp_path / "registry"))] = path.read_bytes()
+            tree[path.relative_to(tmp_path / "registry").as_posix()] = path.read_bytes()
     good, now = files(tree), [SATURDAY_3_AM]
 
     def slow(seen: Seen) -> Reply:

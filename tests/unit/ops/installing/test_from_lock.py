@@ -119,7 +119,7 @@ def test_fetching_brings_what_is_locked_and_nothing_else(site: Path) -> None:
         ("psi", "gpu", "1.0.0"),
     ]
     refs = store.home / "refs" / "versions"
-    assert sorted(str(ref.relative_to(refs)) for ref in refs.rglob("*") if ref.is_file()) == [
+    assert sorted(ref.relative_to(refs).as_posix() for ref in refs.rglob("*") if ref.is_file()) == [
         "phi/default/1.1.0",
         "psi/gpu/1.0.0",
     ]

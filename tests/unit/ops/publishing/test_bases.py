@@ -106,7 +106,7 @@ def test_who_lacks_the_base_downloads_full_packs_and_reads_no_delta(
     store: Store, registry: Path, before: list[str]
 ) -> None:
     store.remove_registry("here")
-    tree = {str(p.relative_to(registry)): p.read_bytes() for p in registry.rglob("*") if p.is_file()}
+    tree = {p.relative_to(registry).as_posix(): p.read_bytes() for p in registry.rglob("*") if p.is_file()}
     with ScriptedServer(files(tree)) as server:
         store.add_registry("here", server.url)
         for spec in before:

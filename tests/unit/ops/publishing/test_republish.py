@@ -52,7 +52,7 @@ def snapshot(folder: Path) -> dict[str, tuple[bytes, int, int]]:
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             state = path.stat()
-            found[str(path.relative_to(folder))] = (path.read_bytes(), state.st_mtime_ns, state.st_ino)
+            found[path.relative_to(folder).as_posix()] = (path.read_bytes(), state.st_mtime_ns, state.st_ino)
     return found
 
 

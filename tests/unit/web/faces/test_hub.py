@@ -58,7 +58,9 @@ def options(service: Running, cache: Path, **more: Any) -> dict[str, Any]:
 
 def contents(folder: str) -> dict[str, bytes]:
     root = Path(folder)
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()
+    }
 
 
 def commit(site: Site, version: str) -> str:
@@ -149,7 +151,8 @@ def test_the_token_of_the_service_is_somebody_s_and_any_other_is_nobody_s(
         api.auth_check("acme/own", token=False)
     # `hf auth login`, as people do it first.
     env = {**os.environ, "HF_ENDPOINT": service.url.rstrip("/"), "HF_HOME": str(tmp_path)}
-    command = [Path(sys.executable).with_name("hf"), "auth", "login", "--token", service.ready["token"]]
+    login = ("auth", "login", "--token", service.ready["token"])
+    command = [sys.executable, "-m", "huggingface_hub.cli.hf", *login]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -73,7 +73,7 @@ def test_a_version_goes_to_a_real_registry_and_comes_back_with_equal_digests(
         (came,) = other.import_from(f"docker://{host}/ai/tiny:1.0.0_cpu")
         assert (came.model, came.version) == ("me/tiny", f"0.0.1+{(came.revision or '')[:7]}")
         out = Path(other.export(f"me/tiny@{came.version}", tmp_path / "out").path)
-        found = {str(path.relative_to(out)): path for path in out.rglob("*") if path.is_file()}
+        found = {path.relative_to(out).as_posix(): path for path in out.rglob("*") if path.is_file()}
         assert {name: path.read_bytes() for name, path in found.items()} == FILES
         # The same image again, by its digest, and under another name, to which the contents are mounted.
         again = f"docker://{host}/ai/tiny@sha256:{came.revision}"
