@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import os
+import socket
 import subprocess
 import sys
 import time
@@ -26,6 +28,32 @@ PATIENCE_S = 120.0
 HAS_WEB = importlib.util.find_spec("litestar") is not None and importlib.util.find_spec("uvicorn") is not None
 needs_web = pytest.mark.skipif(not HAS_WEB, reason="needs the extra: pip install 'yarnstore[web]'")
 
+# On Windows only a console sends signals: a thread raises the same one when its connection to the test ends.
+_RAISING = """
+import signal, socket, threading
+from yarnstore.cli import main
+line = socket.create_connection(("127.0.0.1", {port}))
+def end():
+    line.recv(1)
+    signal.raise_signal(signal.{name})
+threading.Thread(target=end, daemon=True).start()
+main()
+"""
+
+
+class Bell:
+    """Lets a process of `ystore` raise a signal in itself, which elsewhere a service manager sends."""
+
+    def __init__(self, name: str) -> None:
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._server.settimeout(PATIENCE_S)
+        # The arguments of Python, in place of `-m yarnstore`.
+        self.program = ["-c", _RAISING.format(name=name, port=self._server.getsockname()[1])]
+
+    def ring(self) -> None:
+        with self._server:
+            self._server.accept()[0].close()
+
 
 @dataclass
 class Running:
@@ -34,6 +62,7 @@ class Running:
     process: subprocess.Popen[str]
     ready: Mapping[str, Any]
     client: httpx.Client
+    bell: Bell | None = None
 
     @property
     def url(self) -> str:
@@ -80,7 +109,10 @@ class Running:
 
     def stop(self) -> int:
         """End it as a service manager does; its exit code."""
-        self.process.terminate()
+        if self.bell is None:
+            self.process.terminate()
+        else:
+            self.bell.ring()
         return self.process.wait(PATIENCE_S)
 
 
@@ -89,7 +121,9 @@ def serving(home: Path, *options: str, **settings: Any) -> Iterator[Running]:
     """`ystore serve` over a store, on a port of the system's choice; `settings` are Popen's."""
     if not HAS_WEB:
         pytest.skip("needs the extra: pip install 'yarnstore[web]'")
-    command = [sys.executable, "-m", "yarnstore", "serve", "--ready-json", "--home", str(home), *options]
+    bell = Bell("SIGBREAK") if os.name == "nt" else None
+    program = bell.program if bell else ["-m", "yarnstore"]
+    command = [sys.executable, *program, "serve", "--ready-json", "--home", str(home), *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **settings) as process:
         try:
             assert process.stdout is not None
@@ -98,6 +132,6 @@ def serving(home: Path, *options: str, **settings: Any) -> Iterator[Running]:
             ready = json.loads(line)
             headers = {"Authorization": f"Bearer {ready['token']}"}
             with httpx.Client(base_url=ready["url"], headers=headers, timeout=PATIENCE_S) as client:
-                yield Running(process, ready, client)
+                yield Running(process, ready, client, bell)
         finally:
             process.kill()

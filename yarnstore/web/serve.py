@@ -9,6 +9,7 @@ import signal
 import socket
 import ssl
 import stat
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ class Ready:
 
 
 def serve(open_store: Callable[[], Store], options: Options, on_ready: Callable[[Ready], None]) -> None:
-    """Serve until SIGTERM, SIGINT or, if requested, the end of the parent process.
+    """Serve until SIGTERM, SIGINT, on Windows SIGBREAK or, if requested, the end of the parent process.
 
     Raises: UsageError, ConfigError, StorageError; LockTimeoutError if another service has the jobs;
     ConflictError if the store was removed or replaced meanwhile.
@@ -165,8 +166,13 @@ class _Server(uvicorn.Server):
 
 @contextlib.contextmanager
 def _ending_quietly(server: _Server) -> Iterator[None]:
-    """Let a signal stop the server even before it handles signals itself, with exit code 0."""
-    numbers = (signal.SIGTERM, signal.SIGINT)
+    """Let a signal stop the server even before it handles signals itself, with exit code 0.
+
+    uvicorn raises the signals that it handled once more when it has ended.
+    """
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if sys.platform == "win32":
+        numbers.append(signal.SIGBREAK)  # a console sends it when it is closed, and for Ctrl-Break
     before = [signal.signal(number, lambda *_: server.end()) for number in numbers]
     try:
         yield
