@@ -18,11 +18,14 @@ import numpy as np
 from yarnstore.core.index import id_bytes
 from yarnstore.core.layouts import BYTES, ElementType, Layout, Tensor, layout_from_json
 from yarnstore.core.layouts.limits import GROUP_MIN_BYTES
+from yarnstore.core.limits import KIB
 from yarnstore.core.manifest import Manifest, ManifestFile
 from yarnstore.errors import FormatError
 
 # Files of a base version that are placed at a time: shards name each other's tensors.
 _PLACED_FILES = 4
+# By how much bytes may have moved within a file since the last chunk that is the same.
+_MARGIN_BYTES = 16 * KIB
 
 
 class PlacedChunk(NamedTuple):
@@ -97,10 +100,14 @@ class PlacedFile:
     tensor_starts: list[int]
     tensor_list: list[Tensor]
 
+    @property
+    def end(self) -> int:
+        return self.chunks[-1].end if self.chunks else 0
+
     def next_start(self, offset: int) -> int:
         """The first byte of a chunk from an offset on; the end of the file if no chunk begins there."""
         n = bisect_left(self.starts, offset)
-        return self.starts[n] if n < len(self.starts) else self.starts[-1] + self.chunks[-1].length
+        return self.starts[n] if n < len(self.starts) else self.end
 
     def chunk_at(self, offset: int) -> PlacedChunk | None:
         """The chunk at an offset; the nearest if it is outside the file."""
@@ -169,8 +176,8 @@ def chunk_elements(manifests: Iterable[Manifest]) -> dict[bytes, ElementType]:
 
 
 class Displaced(NamedTuple):
-    """A chunk that begins in a run, with its place and its length in the base's file, where no chunk begins
-    at that place.
+    """A chunk with its place and its length in the base's file, where no chunk begins at that place, or none
+    has all of it.
     """
 
     chunk: PlacedChunk
@@ -193,7 +200,9 @@ def iter_pairs(new: Manifest, base: Manifest, runs: Iterable[Stretch] = ()) -> I
 
 
 def iter_displaced(new: Manifest, base: Manifest, runs: Iterable[Stretch]) -> Iterator[Displaced]:
-    """Yield each chunk of `new` that `iter_pairs` leaves without a base chunk because of where its run is."""
+    """Yield each chunk of `new` that `iter_pairs` leaves without a base chunk because of where its run is,
+    and those outside of tensors whose base chunk has only a part of what is at their place in its file.
+    """
     return (found for found in _iter_found(new, base, runs) if isinstance(found, Displaced))
 
 
@@ -218,12 +227,25 @@ def _iter_found(new: Manifest, base: Manifest, runs: Iterable[Stretch]) -> Itera
             run = found_runs.at(file.path, chunk.offset)
             if run is None:
                 found = known.counterpart(chunk, ours, theirs, shift)
+                if found is not None and theirs is not None and chunk.element is BYTES:
+                    yield from _between(chunk, theirs, shift, found)
             else:
                 found = known.chunk_from(run.base_path, run.base_at(chunk.offset))
                 if found is None and chunk.end <= run.end + GROUP_MIN_BYTES:
                     yield known.displaced(chunk, run)
             if found is not None:
                 yield Pair(chunk, found.chunk_id, found.element)
+
+
+def _between(chunk: PlacedChunk, theirs: PlacedFile, shift: int, found: PlacedChunk) -> Iterator[Displaced]:
+    """Yield the place of bytes in the base's file if `found` has not all of it: a change moves cuts, since
+    bytes are cut by their content.
+    """
+    start = chunk.offset + shift
+    end = min(start + chunk.length, theirs.end)
+    if found.offset > start + _MARGIN_BYTES or found.end < end - _MARGIN_BYTES:
+        start = max(0, start - _MARGIN_BYTES)
+        yield Displaced(chunk, theirs.path, start, min(end + _MARGIN_BYTES, theirs.end) - start, BYTES)
 
 
 class _Runs:
@@ -256,7 +278,7 @@ class _Base:
         """The place in a run that a chunk is found at, as far as the file goes."""
         file = self.placed(run.base_path)
         start = run.base_at(chunk.offset)
-        length = min(chunk.length // run.width * run.base_width, file.chunks[-1].end - start)
+        length = min(chunk.length // run.width * run.base_width, file.end - start)
         tensor = file.tensor_at(start)
         return Displaced(chunk, run.base_path, start, length, tensor.dtype if tensor is not None else BYTES)
 

@@ -1,5 +1,6 @@
 """The entries of chunks that are parts of transposed tensors of the base version, or deltas against such; and
-of chunks that continue numbers in the middle of its chunks, whose parts are bytes of its files as they lie.
+of chunks that continue numbers in the middle of its chunks, or bytes of several of them, whose parts are
+bytes of its files as they lie.
 
 `store/transposed_pairs` and `store/matching` find the numbers, `store/transposing` makes the parts.
 """
@@ -146,7 +147,8 @@ def _iter_tasks(new: Manifest, base: Manifest, pairs: Sequence[TransposedPair]) 
 def _iter_displaced_tasks(
     new: Manifest, base: Manifest, runs: Sequence[Stretch], number: int
 ) -> Iterator[_Task]:
-    """Yield the chunks of `new` that continue numbers of `base` in the middle of a chunk, as they lie there.
+    """Yield the chunks of `new` that continue numbers of `base` in the middle of a chunk, as they lie there,
+    or bytes of several of its chunks.
 
     Their parts are of tensors of one column: the bytes of the base's chunks.  `number` is that of the first.
     """

@@ -237,16 +237,14 @@ def write_deltas(
         runs = reader.find_runs(new, base)
         tasks = list(_iter_tasks(new, base, runs, back=back))
         older = base.version if base.model == new.model else base.label
-        turned: list[TransposedPair] = []
-        if base.model == new.model:
+        further: list[tuple[_Writers, TransposedDelta]] = []
+        if base.model == new.model:  # a part names a version of the same model
             turned = reader.find_transposed(new, base)
-        else:
-            runs = []  # a part names a version of the same model
-        further = [(ahead, TransposedDelta(reader, new, base, turned, runs))]
-        if back:
-            pairs_back = [pair.turned() for pair in turned]
-            runs_back = [run.turned() for run in runs]
-            further.append((behind, TransposedDelta(reader, base, new, pairs_back, runs_back)))
+            further.append((ahead, TransposedDelta(reader, new, base, turned, runs)))
+            if back:
+                pairs_back = [pair.turned() for pair in turned]
+                runs_back = [run.turned() for run in runs]
+                further.append((behind, TransposedDelta(reader, base, new, pairs_back, runs_back)))
         total = sum(task.length for task in tasks) + sum(delta.size_bytes for _, delta in further)
         meter = Meter(on_progress, "delta", f"{older} → {new.version}", total)
         pairs = iter_deflated_pairs(new, base, reader)
