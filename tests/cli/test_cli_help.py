@@ -206,7 +206,7 @@ def test_bash_replaces_its_own_word(
         f'eval "$(ystore completion bash)"; COMP_LINE="{line}"; COMP_POINT={len(line)}; '
         f'_ystore_completion ystore "{word}" x; echo "${{COMPREPLY[@]}}"'
     )
-    environment = {**os.environ, "PATH": f"{bin_}:{os.environ['PATH']}"}
+    environment = {**os.environ, "PATH": f"{bin_}{os.pathsep}{os.environ['PATH']}"}
     ran = subprocess.run(
         ["bash", "-c", script],
         env=environment,
