@@ -16,12 +16,12 @@ _MOST_UNASKED = 16
 _MOST_THREADS = 64
 
 
-def wants_c_kernels() -> bool:
-    """Whether the C kernels may be used where they were built.  Raises: ConfigError."""
+def wanted_kernels() -> str:
+    """The kernels that YSTORE_KERNELS names, `c` or `numpy`, else nothing.  Raises: ConfigError."""
     value = os.environ.get("YSTORE_KERNELS", "")
     if value not in ("", "c", "numpy"):
         raise ConfigError(f"YSTORE_KERNELS is {value!r}", hint="set it to c or numpy, or unset it")
-    return value != "numpy"
+    return value
 
 
 def environment() -> dict[str, str]:

@@ -379,8 +379,39 @@ def test_publish_with_a_base_says_what_its_deltas_take(ystore: Ystore, tmp_path:
     assert "--base auto: mine@1.0.0, about " in ran.err
     done = ystore(*arguments, "--base", "mine@1.0.0", "--json").json
     assert (done["base"], done["base_bytes"] > 0, done["changed"]) == ("mine@1.0.0", True, False)
-    assert ystore(*arguments, "--base", "nobody@1.0.0").code == 3
+    unknown = ystore(*arguments, "--base", "nobody@1.0.0")
+    assert unknown.code == 3
+    assert "--base takes a version of this registry, such as MODEL@1.0.0, or auto" in unknown.err
     assert ystore(*arguments, "--base", "other@1.0.0").code == 2
+
+
+def test_publish_in_detail_and_optimize_say_what_deltas_take(ystore: Ystore, tmp_path: Path) -> None:
+    registry = tmp_path / "r"
+    source = tmp_path / "mine"
+    source.mkdir()
+
+    def publish(n: int, *options: str) -> str:
+        (source / "words.txt").write_text("".join(f"word {n}\n" for n in range(n, 60_000)))
+        spec = f"mine@1.{n}.0"
+        return ystore("publish", source, spec, "--registry", registry, *options, people=True).out
+
+    def optimize(*options: str) -> str:
+        ran = ystore("registry", "optimize", registry, *options, people=True)
+        assert ran.code == 0
+        return ran.err.splitlines()[-1]
+
+    publish(0)
+    assert "delta" not in publish(1, "--deltas", "0")
+    assert re.fullmatch(r"would add about \S+ k?B, drop 0 B", optimize("-n"))
+    assert re.fullmatch(r"added \S+ k?B, dropped 0 B", optimize())
+    assert optimize() == "nothing to add or drop"
+    detailed = publish(2, "-v").splitlines()
+    assert [line.rpartition(": ")[0] for line in detailed] == [
+        "mine 1.2.0",
+        "  delta from 1.1.0",
+        "  delta from 1.0.0",
+        "  delta back to the version before",
+    ]
 
 
 def test_publish(ystore: Ystore, made_models: Path, tmp_path: Path) -> None:

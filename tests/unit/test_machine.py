@@ -95,4 +95,4 @@ def test_c_kernels_need_no_numpy() -> None:
 def test_an_unknown_kernel_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("YSTORE_KERNELS", "fortran")
     with pytest.raises(ConfigError, match="fortran"):
-        machine.wants_c_kernels()
+        machine.wanted_kernels()

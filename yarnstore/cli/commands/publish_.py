@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     default=3,
     show_default=True,
     metavar="N",
-    help="Number of earlier versions to write deltas from.",
+    help="Number of earlier versions to write deltas from; 0: none.",
 )
 @click.option(
     "--base",
@@ -145,6 +145,10 @@ def cli(
         text = f"{label}: already published; {_changes(done)}"
     if done.base_bytes:
         text += f"; {size(done.base_bytes)} of deltas from {done.base}"
+    if run.output.verbose:
+        text += "".join(f"\n  delta from {older}: {size(taken)}" for older, taken in done.deltas.items())
+        if done.back_bytes:
+            text += f"\n  delta back to the version before: {size(done.back_bytes)}"
     row = (done.model, done.version, done.variant, done.size_bytes, done.new_bytes, done.manifest)
     run.output.done(done, lambda: text, row)
 

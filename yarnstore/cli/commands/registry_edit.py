@@ -11,7 +11,7 @@ from yarnstore.cli.display import clean, size
 from yarnstore.progress import plural
 
 if TYPE_CHECKING:
-    from yarnstore.results import AmendResult, LintResult
+    from yarnstore.results import AmendResult, LintResult, OptimizeResult
 
 _FAULTY = 4
 
@@ -155,8 +155,8 @@ def optimize(
     """Add deltas for versions in use; drop unneeded ones.
 
     A delta from a version in use to the newest version is added if it is at most 85 % of the smallest
-    download without it.  Deltas that publish writes are kept.  Changes are printed with their sizes before
-    anything is written.
+    download without it.  Deltas that publish writes are kept.  Changes are printed before
+    anything is written, with sizes that are estimated from a sample.
     """
     with run.store() as store:
         done = store.optimize_registry(
@@ -179,6 +179,15 @@ def optimize(
         rows,
         "the registry has no deltas, and needs none",
     )
+    if rows and run.output.for_people and not run.output.json:
+        run.output.say(_optimized(done, dry_run=dry_run))
+
+
+def _optimized(done: OptimizeResult, *, dry_run: bool) -> str:
+    if all(item.action == "keep" for item in done.deltas):
+        return "nothing to add or drop"
+    added, dropped = size(done.added_bytes), size(done.dropped_bytes)
+    return f"would add about {added}, drop {dropped}" if dry_run else f"added {added}, dropped {dropped}"
 
 
 _YANKED = ("yanked", "no longer yanked")

@@ -11,7 +11,7 @@ from yarnstore import machine
 from yarnstore.core.encodings.transforms import VERSION, Kernels
 
 _built: Kernels | None = None
-if machine.wants_c_kernels():
+if machine.wanted_kernels() != "numpy":
     with contextlib.suppress(ImportError):  # where no compiler was
         from yarnstore.core.encodings import _kernels
 

@@ -141,6 +141,13 @@ def _versions() -> Check:
             f"{text}; without {', '.join(missing)}",
             "install yarnstore again, with its dependencies",
         )
+    if machine.wanted_kernels() == "c" and kernels.NAME != "c":
+        return Check(
+            "versions",
+            "note",
+            f"{text}; YSTORE_KERNELS is c, but the C kernels are not built",
+            "install a C compiler and the headers of Python, then yarnstore again; or unset YSTORE_KERNELS",
+        )
     return Check("versions", "ok", text)
 
 

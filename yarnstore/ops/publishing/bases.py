@@ -107,7 +107,12 @@ def named_base(folder: RegistryFolder, reader: PackReader, spec: Spec, name: Nam
     """
     entry = folder.entry(spec.model)
     if entry is None:
-        raise NotFoundError("model", spec.model, where=str(folder.root), hint="--base names it")
+        raise NotFoundError(
+            "model",
+            spec.model,
+            where=str(folder.root),
+            hint="--base takes a version of this registry, such as MODEL@1.0.0, or auto",
+        )
     build = resolve(entry, spec, prefer=(name[2],), include_prereleases=True)
     if (build.model, build.version, build.variant) == name:
         raise UsageError("--base is the version that is published", hint="name another version")
@@ -185,7 +190,8 @@ def choose_base(
         what = f"about {format_size(about)} instead of {format_size(whole)} to download"
         _note(on_progress, f"--base auto: {base_label(base)}, {what}")
         return base
-    _note(on_progress, f"--base auto: none of {plural(len(bases), 'version')} compared saves bytes")
+    similar = f"of {plural(len(bases), 'similar version')}, none" if bases else "no version is similar, none"
+    _note(on_progress, f"--base auto: {similar} saves bytes")
     return None
 
 

@@ -18,8 +18,9 @@ import pytest
 from tests.support.servers import static_server
 from tests.support.stores import MODEL, Site, make_site
 from yarnstore import Store
+from yarnstore.core.encodings import numpy_kernels
 from yarnstore.errors import IncompatibleError
-from yarnstore.ops.checking import doctor_disk
+from yarnstore.ops.checking import doctor, doctor_disk
 from yarnstore.ops.checking.doctor import DoctorResult, diagnose
 from yarnstore.store import fsio, fsread
 
@@ -51,6 +52,15 @@ def test_a_healthy_machine(site: Site) -> None:
         "space", "clock", "registry made", "downloads", "queue", "leavings", "contents",
     }  # fmt: skip
     assert sorted(path.relative_to(site.home) for path in site.home.rglob("*")) == before, "it left something"
+
+
+def test_kernels_that_were_asked_for_and_are_not_built_are_reported(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "kernels", numpy_kernels)
+    for wanted, expected in (("", {}), ("numpy", {}), ("c", {"versions": "note"})):
+        monkeypatch.setenv("YSTORE_KERNELS", wanted)
+        assert ills(Store.doctor(site.home)) == expected, wanted
 
 
 def test_a_machine_without_a_store(tmp_path: Path) -> None:

@@ -227,7 +227,22 @@ def test_auto_without_any_base_says_so_and_writes_no_delta(registry: Path) -> No
     assert (done.base, done.base_bytes, done.deltas) == (None, 0, {})
     assert [note for note in notes if "saves bytes" in note]
     alone, notes = publish(registry.parent / "empty", "c@1.0.0", ROOT, base="auto")
-    assert (alone.base, len(notes)) == (None, 1)
+    assert (alone.base, notes) == (None, ["--base auto: no version is similar, none saves bytes"])
+
+
+@pytest.mark.parametrize("base", ["a@1.0.0", "auto"])
+def test_a_base_with_the_same_content_needs_no_delta_and_publish_says_so(registry: Path, base: str) -> None:
+    done, notes = publish(registry, "same@1.0.0", ROOT, base=base)
+    assert (done.base, done.base_bytes, done.new_bytes) == ("a@1.0.0", 0, 0)
+    assert notes[-1] == "--base a@1.0.0: it has all chunks of this version, so no delta is needed"
+
+
+def test_a_base_against_which_nothing_is_smaller_is_reported(registry: Path) -> None:
+    done, notes = publish(
+        registry, "far@1.0.0", made(layers=2, width=192, vocabulary=1600, seed=77), base="a@1.0.0"
+    )
+    assert done.base_bytes == 0
+    assert notes == ["--base a@1.0.0: no chunk is smaller as a delta against it"]
 
 
 def test_auto_takes_an_own_version_unless_another_saves_clearly_more(registry: Path) -> None:
