@@ -45,8 +45,7 @@ _Named: TypeAlias = tuple[Numbers, Numbers | None]
 _WINDOW = 12
 # Rows of either version that are compared: 32 bytes each, and their votes 64.
 _ROWS_LIMIT = 1 << 20
-# A run of rows is a chunk of its own from this length on, if it has so many rows, or SMALL_TENSOR_BYTES.
-_RUN_BYTES = 16 * KIB
+# A run of fewer rows is one by chance, if it is not of SMALL_TENSOR_BYTES.
 _RUN_ROWS = 4
 _BLOCK_BYTES = 1 * MIB
 # Small tensors of either version that are compared: 2 KiB for each sketch.
@@ -318,7 +317,7 @@ def _match_equal_rows(
 
 def _least_rows(row_bytes: int) -> int:
     """Return the number of rows from which a run pays and is hardly one by chance."""
-    return max(-(-_RUN_BYTES // row_bytes), min(_RUN_ROWS, -(-SMALL_TENSOR_BYTES // row_bytes)))
+    return max(-(-GROUP_MIN_BYTES // row_bytes), min(_RUN_ROWS, -(-SMALL_TENSOR_BYTES // row_bytes)))
 
 
 def _first_rows(items: list[Numbers]) -> list[Numbers]:
