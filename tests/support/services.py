@@ -54,6 +54,9 @@ class Bell:
         with self._server:
             self._server.accept()[0].close()
 
+    def close(self) -> None:
+        self._server.close()
+
 
 @dataclass
 class Running:
@@ -135,3 +138,5 @@ def serving(home: Path, *options: str, **settings: Any) -> Iterator[Running]:
                 yield Running(process, ready, client, bell)
         finally:
             process.kill()
+            if bell:
+                bell.close()
