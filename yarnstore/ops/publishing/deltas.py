@@ -40,7 +40,7 @@ from yarnstore.store.transposed_pairs import TransposedPair, find_transposed
 _WINDOW = 12
 _KEY_OF = {Encoding.DELTA_MAPPED: MAPPED, Encoding.DELTA_DEFLATED: DEFLATED}
 # How many pairs of chunks tell how large a delta would be.
-_SAMPLED = 8
+_SAMPLED = 32
 
 
 # Deltas as a registry lists them, by key.
