@@ -13,6 +13,7 @@ from yarnstore.core.codec import (
 )
 from yarnstore.core.deflated import PairedStreams
 from yarnstore.core.digest import Buffer
+from yarnstore.core.layouts.limits import SMALL_TENSOR_BYTES
 from yarnstore.core.pack import Entry
 from yarnstore.core.pairing import Pair
 
@@ -69,7 +70,13 @@ def make_smallest_delta(pair: Pair, data: Buffer, base: Buffer) -> Entry | None:
     """
     chunk_id, base_id, element = pair.chunk.chunk_id, pair.base_id, pair.chunk.element
     plain = make_delta_entry(chunk_id, data, base_id, base, element) if _is_like_base(pair) else None
-    mapped = make_mapped_entry(chunk_id, data, base_id, base, (element, pair.base_element), sampled=False)
+    # Of a small chunk, packed streams save little and take most of the time.
+    is_small = plain is not None and len(data) < SMALL_TENSOR_BYTES
+    mapped = make_mapped_entry(
+        *(chunk_id, data, base_id, base, (element, pair.base_element)),
+        plain.stored_bytes if plain is not None else None,
+        sampled=is_small,
+    )
     found = [entry for entry in (plain, mapped) if entry is not None]
     return min(found, key=lambda entry: entry.stored_bytes, default=None)
 
