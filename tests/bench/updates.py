@@ -46,6 +46,7 @@ from tests.support.reshaped import (
     retrained,
     safetensors,
     sharded,
+    stacked,
     stepped,
     texts,
     torch_archive,
@@ -56,6 +57,7 @@ from tests.support.reshaped import (
     with_prefix,
     with_rows,
     with_typos,
+    without_rows,
 )
 from yarnstore import Store
 
@@ -129,7 +131,7 @@ def _cases() -> Iterator[_Case]:
 
     moved_share, whole_share = fine_tuned_share(base[EMBEDDING], TUNED_SHARE), fresh_share(base[EMBEDDING])
 
-    def case(name: str, goal: float, new: Weights) -> _Case:
+    def case(name: str, goal: float | None, new: Weights) -> _Case:
         return _Case(name, goal, lambda: one_file(base), lambda: one_file(new))
 
     def moved(name: str, new: Weights, *, goal: float = 0.155, fresh: float = 0.0) -> _Case:
@@ -153,6 +155,8 @@ def _cases() -> Iterator[_Case]:
     yield moved("9 rows in front of the embedding, fine-tuned", with_rows(tuned, 9))
     yield case("queries, keys and values fused, same", 0.001, fused(base))
     yield moved("queries, keys and values fused, fine-tuned", fused(tuned))
+    yield moved("matrices of all layers stacked, fine-tuned", stacked(tuned))
+    yield case("one of 25 rows of the embedding removed, fine-tuned", None, without_rows(tuned, 25))
     half, wide = as_type(base, "<f2"), as_type(base, "<f4")
     yield case("same weights, bf16 → f16", 0.01, half)
     yield case("same weights, bf16 → f32", 0.01, wide)

@@ -114,6 +114,21 @@ def with_rows(weights: Weights, rows: int, seed: int = 4) -> Weights:
     return {**weights, EMBEDDING: np.concatenate([fresh, old])}
 
 
+def without_rows(weights: Weights, every: int) -> Weights:
+    """The embedding without one row of so many, as of a trimmed vocabulary."""
+    old = weights[EMBEDDING]
+    return {**weights, EMBEDDING: old[np.arange(len(old)) % every != every // 3]}
+
+
+def stacked(weights: Weights) -> Weights:
+    """The matrices of all layers in one tensor of three dimensions for each part, as of experts."""
+    parts: dict[str, list[NDArray[Any]]] = {}
+    for name, bits in weights.items():
+        kind, _, rest = name.partition(".")
+        parts.setdefault(f"stacked.{rest.partition('.')[2]}" if kind == "layers" else name, []).append(bits)
+    return {name: np.stack(found) if len(found) > 1 else found[0] for name, found in parts.items()}
+
+
 def fused(weights: Weights) -> Weights:
     """Queries, keys and values of a layer in one tensor."""
     found = {name: bits for name, bits in weights.items() if name.split(".")[-2] not in _PARTS}

@@ -15,7 +15,6 @@ from tests.support.reshaped import (
     Weights,
     adapter,
     as_type,
-    bf16,
     fine_tuned,
     fused,
     made,
@@ -23,10 +22,12 @@ from tests.support.reshaped import (
     pruned,
     renamed,
     sharded,
+    stacked,
     values,
     with_layer,
     with_prefix,
     with_rows,
+    without_rows,
 )
 from yarnstore import Store
 from yarnstore.core.codec import NOT_STORED, Encoding
@@ -239,32 +240,13 @@ def test_lost_packs_are_written_again_as_they_were_cut(tmp_path: Path) -> None:
         assert installed(store, expected) == expected
 
 
-def experts(seed: int = 20) -> Weights:
-    """The weights of a layer with eight experts, of two matrices each."""
-    random = np.random.default_rng(seed)
-    shapes = {"up": (256, 192), "down": (192, 256)}
-    return {
-        f"experts.{n}.{part}.weight": bf16(random.normal(0, 0.02, shape))
-        for n in range(8)
-        for part, shape in shapes.items()
-    }
-
-
-def stacked(weights: Weights) -> Weights:
-    """The experts in one tensor of three dimensions for each matrix."""
-    return {
-        f"experts.{part}": np.stack([weights[f"experts.{n}.{part}.weight"] for n in range(8)])
-        for part in ("up", "down")
-    }
-
-
 @pytest.mark.parametrize("is_back", [False, True], ids=["stacked", "split"])
-def test_experts_that_are_stacked_or_split_cost_what_they_cost_as_before(
+def test_matrices_that_are_stacked_or_split_cost_what_they_cost_as_before(
     is_back: bool, plain: float, tmp_path: Path
 ) -> None:
-    sides = [one_file(experts()), one_file(stacked(fine_tuned(experts())))]
+    sides = [one_file(OLD), one_file(stacked(TUNED))]
     if is_back:
-        sides = [one_file(stacked(experts())), one_file(fine_tuned(experts()))]
+        sides = [one_file(stacked(OLD)), one_file(TUNED)]
     assert delta_share(tmp_path, *sides) < plain + 0.01
 
 
@@ -279,9 +261,8 @@ def test_heads_in_another_order_are_found(plain: float, tmp_path: Path) -> None:
 
 
 def test_a_vocabulary_with_rows_removed_in_many_places_is_mostly_deltas(tmp_path: Path) -> None:
-    kept = np.arange(3000) % 25 != 7  # runs of 24 rows, 15 KiB
-    new = {EMBEDDING: TUNED[EMBEDDING][kept]}
-    assert delta_share(tmp_path, one_file({EMBEDDING: OLD[EMBEDDING]}), one_file(new)) < 0.25
+    old, new = ({EMBEDDING: weights[EMBEDDING]} for weights in (OLD, TUNED))  # runs of 24 rows, 15 KiB
+    assert delta_share(tmp_path, one_file(old), one_file(without_rows(new, 25))) < 0.25
 
 
 def test_numbers_of_one_sign_are_found_under_another_name(tmp_path: Path) -> None:
