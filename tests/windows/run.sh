@@ -11,7 +11,7 @@ mkdir -p "$lab/y"
   tar x -C "$lab/y"
 server() { chroot "$lab/trixie" env WINEDEBUG=-all WINEPREFIX=/w/prefix /usr/lib/wine/wineserver64 "$@" </dev/null >/dev/null 2>&1; }
 wine() {
-  timeout "$1" chroot "$lab/trixie" env -C /w/y -i PATH=/usr/bin:/bin HOME=/root WINEDEBUG=-all WINEPREFIX=/w/prefix \
+  timeout "$1" chroot "$lab/trixie" env -C /w/y -i PATH=/usr/bin:/bin HOME=/root LC_ALL=C.UTF-8 WINEDEBUG=-all WINEPREFIX=/w/prefix \
     "YSTORE_HOME=${YSTORE_HOME:-C:\\store}" PYTHONDONTWRITEBYTECODE=1 wine /w/py/cp312/python.exe "${@:2}" \
     </dev/null 2> >(grep -v XDG_RUNTIME >&2)
 }
