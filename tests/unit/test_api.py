@@ -157,6 +157,7 @@ def test_gc_leaves_what_path_gave_out_until_close(store: Store) -> None:
     assert not Path(path).exists()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_path_holds_one_descriptor_however_often_it_is_asked(store: Store) -> None:
     store.checkout("phi-3-mini@1.0.0")
     store.path("phi-3-mini")
