@@ -382,8 +382,9 @@ def _add_table(report: Report, found: list[Update]) -> None:
         "Entropy: that of the new weights, calculated from the distribution of the steps, with the older "
         "weights known, and the scales of quants (`tests/bench/entropy.py`). No coder needs less on average, "
         "so a goal below it cannot be reached.",
-        "Goal: at most that share; for the PyTorch archive and ONNX, what the best peer needs. The new "
-        "weights of the inserted layer, 9.7 % of the file, may take 80 % of their size, the others 15.5 %.",
+        "Goal: at most that share; for the PyTorch archive, ONNX and removed rows, what the best peer "
+        "needs. The new weights of the inserted layer, 9.7 % of the file, may take 80 % of their size, the "
+        "others 15.5 %.",
         "Peers get all files of a version one after the other. `XOR planes`: XOR with the older file, byte "
         "by byte, in two byte planes, each by zstd -3.",
     )
