@@ -173,7 +173,12 @@ def times(value: float | None) -> str:
 def marked(text: str, goal: str) -> str:
     """A figure, in bold type where it is over the goal as both are printed."""
     over = "–" not in (text, goal) and float(text.split()[0]) > float(goal.split()[0])
-    return f"**{text}**" if over else text
+    return bold(text, over)
+
+
+def bold(text: str, misses_goal: bool) -> str:
+    """A figure, in bold type if it misses its goal."""
+    return f"**{text}**" if misses_goal else text
 
 
 def megabytes(value: float | None) -> str:

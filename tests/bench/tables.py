@@ -9,7 +9,7 @@ from tests.bench.floors import NEEDS, Needs, cores
 from tests.bench.operations import Measured
 from tests.bench.plot import Bar
 from tests.bench.primitives import middle_rate
-from tests.bench.report import Report, Table, marked, mebibytes, megabytes, percent, seconds, times
+from tests.bench.report import Report, Table, bold, marked, mebibytes, megabytes, percent, seconds, times
 from tests.bench.serve import server_name
 from tests.bench.wire import PairTiming
 from tests.bench.workload import Model, minilm, real_model
@@ -323,10 +323,8 @@ def scale_table(report: Report, work: Path) -> None:
         total, cpu_s = (sum(column) for column in zip(*parts.values(), strict=True))
         if len(parts) > 1:
             rows += [(f"{title}: {name}", *map(seconds, took), "–") for name, took in parts.items()]
-        cpu = seconds(cpu_s)
-        rows.append(
-            (title, seconds(total), f"**{cpu}**" if cpu_s > scale.TARGET_S else cpu, mebibytes(peak_bytes))
-        )
+        cpu = bold(seconds(cpu_s), cpu_s > scale.TARGET_S)
+        rows.append((title, seconds(total), cpu, mebibytes(peak_bytes)))
         bars.append(Bar(title, cpu_s, seconds(cpu_s), ours=True))
         data[which] = parts
     notes = (
@@ -360,7 +358,7 @@ def kernels_table(report: Report) -> None:
         (
             speed.name,
             *(f"{speed.rates[name] / 1e9:.2f}" if name in speed.rates else "–" for name in ("numpy", "c")),
-            f"**{speed.ratio:.2f}**" if speed.goal and speed.ratio < speed.goal else f"{speed.ratio:.2f}",
+            bold(f"{speed.ratio:.2f}", speed.ratio < (speed.goal or 0)),
             f"{speed.goal:g}" if speed.goal else "–",
         )
         for speed in found

@@ -9,6 +9,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
+from math import prod
 from typing import NamedTuple, TypeAlias
 
 from blake3 import blake3
@@ -45,6 +46,12 @@ class Numbers(NamedTuple):
         """
         name = self.tensor.dtype.name
         return "float" if name in MAPPED_FLOATS else name, self.tensor.shape
+
+    def matrices(self) -> Iterator[Numbers]:
+        """Yield the tensor as each matrix that it is: its first dimensions are joined, and its last ones."""
+        shape = self.tensor.shape
+        for folded in sorted({(prod(shape[:n]), prod(shape[n:])) for n in range(1, len(shape))}):
+            yield self._replace(tensor=self.tensor._replace(shape=folded))
 
     @property
     def row_bytes(self) -> int:
@@ -165,7 +172,7 @@ class ChunkedFile:
         self._file = file
         self._last = b""
         self._data = memoryview(b"")
-        self.size = file.chunks[-1].end
+        self.size = file.end
 
     def read(self, offset: int, length: int) -> bytes:
         parts = []

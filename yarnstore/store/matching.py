@@ -13,7 +13,6 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from itertools import groupby
-from math import prod
 from typing import TypeAlias
 
 import numpy as np
@@ -265,7 +264,8 @@ def _match_rows(ours: AnyContent, theirs: StoredContent, left: list[Numbers]) ->
     """Yield the runs of rows of tensors that are in tensors with rows of the same type and length; of tensors
     of more than two dimensions, the longest rows that are in others.
     """
-    groups, there = _by_rows(left), _by_rows(theirs.tensors)
+    groups = _by_rows(left)
+    there = _by_rows(theirs.tensors) if groups else {}
     done: set[Place] = set()
     for kind in sorted(groups.keys() & there.keys(), key=lambda kind: kind[1], reverse=True):
         items = _first_rows([item for item in groups[kind] if item.place not in done])
@@ -280,10 +280,7 @@ def _by_rows(items: list[Numbers]) -> dict[tuple[str, int], list[Numbers]]:
     """
     groups: dict[tuple[str, int], list[Numbers]] = {}
     for item in items:
-        shape = item.tensor.shape
-        folded = {(prod(shape[:n]), prod(shape[n:])) for n in range(1, len(shape))}
-        for rows in sorted(folded):
-            matrix = item._replace(tensor=item.tensor._replace(shape=rows))
+        for matrix in item.matrices():
             if matrix.row_bytes and row_head_bytes(matrix.row_bytes, item.tensor.dtype):
                 groups.setdefault((item.tensor.dtype.name, matrix.row_bytes), []).append(matrix)
     return groups

@@ -340,6 +340,13 @@ def select_rows(index: PackIndex, keep: NDArray[np.bool_]) -> PackIndex:
     )
 
 
+def lacking_ids(new: Manifest, base: Manifest) -> Ids:
+    """Return the chunks of one version that another one does not have, ascending."""
+    ids, _ = manifest_chunks([new])
+    known, _ = manifest_chunks([base])
+    return ids[find_ids(known, ids) < 0]
+
+
 def manifest_chunks(manifests: Iterable[Manifest]) -> tuple[Ids, Ints]:
     """Return the distinct chunks of manifests: ids ascending as `S32`, lengths in bytes as int64."""
     ids: list[Ids] = []

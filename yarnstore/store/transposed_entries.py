@@ -11,12 +11,11 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-import numpy as np
 from blake3 import blake3
 
 from yarnstore.core.codec import MAPPED_PAYS_SHARE
 from yarnstore.core.delta_entries import PAYS_SHARE, make_smallest_delta
-from yarnstore.core.index import find_ids, id_bytes
+from yarnstore.core.index import id_bytes
 from yarnstore.core.layouts import ElementType
 from yarnstore.core.limits import CHUNK_LIMIT_BYTES, KIB
 from yarnstore.core.manifest import Manifest
@@ -25,7 +24,7 @@ from yarnstore.core.pairing import Pair, PlacedChunk, PlacedFile, Stretch, iter_
 from yarnstore.core.transposed import TensorPart
 from yarnstore.store.chunks import PackReader
 from yarnstore.store.pipeline import ordered_map
-from yarnstore.store.places import manifest_chunks
+from yarnstore.store.places import lacking_ids
 from yarnstore.store.transposed_pairs import TransposedPair
 from yarnstore.store.transposing import Transposer
 
@@ -115,9 +114,8 @@ def _iter_tasks(new: Manifest, base: Manifest, pairs: Sequence[TransposedPair]) 
         return
     files = {file.path: file for file in new.files}
     numbers = {file.path: n for n, file in enumerate(base.files)}
-    known, _ = manifest_chunks([base])
-    ids, _ = manifest_chunks([new])
-    left = {id_bytes(ids, int(n)) for n in np.flatnonzero(find_ids(known, ids) < 0)}
+    lacking = lacking_ids(new, base)
+    left = {id_bytes(lacking, n) for n in range(len(lacking))}
     placed: PlacedFile | None = None
     for number, pair in enumerate(sorted(pairs, key=lambda pair: pair.ours.path)):
         if placed is None or placed.path != pair.ours.path:

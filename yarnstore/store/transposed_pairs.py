@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from math import prod
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -73,13 +72,13 @@ def _matrices(items: Iterable[Numbers]) -> Iterator[Numbers]:
     kernel of (width, heads, size) is the transposed matrix of (heads × size, width).
     """
     for item in items:
-        dtype, shape = item.tensor.dtype, item.tensor.shape
+        dtype = item.tensor.dtype
         if dtype.kind not in ("float", "int", "uint") or dtype.block_bytes != dtype.width:
             continue
-        folded = {(prod(shape[:n]), prod(shape[n:])) for n in range(1, len(shape))}
-        for rows, columns in sorted(folded):
+        for matrix in item.matrices():
+            rows, columns = matrix.tensor.shape
             if min(rows, columns) > 1 and may_transpose(rows, columns, dtype.width):
-                yield item._replace(tensor=item.tensor._replace(shape=(rows, columns)))
+                yield matrix
 
 
 def _reversed_kind(item: Numbers) -> object:

@@ -33,7 +33,7 @@ from yarnstore.store.layout import PackFolder
 from yarnstore.store.matching import find_runs
 from yarnstore.store.packs import PackWriter
 from yarnstore.store.pipeline import ordered_map
-from yarnstore.store.places import ChunkTable, manifest_chunks
+from yarnstore.store.places import ChunkTable, lacking_ids
 from yarnstore.store.transposed_entries import TransposedDelta, TransposedEntries
 from yarnstore.store.transposed_pairs import TransposedPair, find_transposed
 
@@ -274,10 +274,9 @@ def estimate_update(reader: DeltaReader, new: Manifest, base: Manifest) -> int:
     Raises: as `write_deltas`.
     """
     pairs = list(iter_pairs(new, base, reader.find_runs(new, base)))
-    ids, _ = manifest_chunks([new])
-    known, _ = manifest_chunks([base])
+    lacking = lacking_ids(new, base)
     paired = np.array(sorted(pair.chunk.chunk_id for pair in pairs), "S32")
-    whole = ids[(find_ids(known, ids) < 0) & (find_ids(paired, ids) < 0)]
+    whole = lacking[find_ids(paired, lacking) < 0]
     return _estimate(reader, new, base, pairs) + stored_bytes(reader, whole)
 
 

@@ -24,7 +24,7 @@ from yarnstore.registry.deltas import DeltaChange
 from yarnstore.registry.entries import BASED
 from yarnstore.registry.select import iter_builds
 from yarnstore.registry.ways import Edge
-from yarnstore.store.places import manifest_chunks
+from yarnstore.store.places import lacking_ids
 
 # From versions before the nearest ones there is a delta if the way over several takes more than this share
 # of the files.
@@ -113,9 +113,8 @@ def write_new_deltas(
         if chosen is not None and chosen.digest not in known:
             write(chosen)
             if not leading[-1]:
-                ours, theirs = (set(manifest_chunks([each])[0].tolist()) for each in (manifest, chosen))
                 why = "it has all chunks of this version, so no delta is needed"
-                if ours - theirs:
+                if len(lacking_ids(manifest, chosen)):
                     why = "no chunk is smaller as a delta against it"
                 on_progress(Progress("note", "", text=f"--base {base_label(chosen)}: {why}"))
         sizes = _sizes(folder, manifest, join_listed(leading))

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from yarnstore.core.index import find_ids
 from yarnstore.core.manifest import Manifest
 from yarnstore.ops.publishing.deltas import DeltaReader, estimate_deltas, stored_bytes
 from yarnstore.registry.ways import Edge, cheapest_ways
-from yarnstore.store.places import manifest_chunks
+from yarnstore.store.places import lacking_ids
 
 # The versions that count as in use if nobody says which are: so many of the newest before the newest.
 IN_USE = 12
@@ -49,7 +48,7 @@ def find_skips(
         if (base.digest, new.digest) in sizes:
             continue
         ways = cheapest_ways(sizes, new.digest, new.size_bytes)
-        instead = full = _full_bytes(reader, new, base)
+        instead = full = stored_bytes(reader, lacking_ids(new, base))
         if base.digest in ways:
             instead = min(full, ways[base.digest].cost)
         if instead <= from_share * new.size_bytes:
@@ -59,10 +58,3 @@ def find_skips(
             sizes[base.digest, new.digest] = about
             found.append(Skip(base, about, instead))
     return found
-
-
-def _full_bytes(reader: DeltaReader, new: Manifest, base: Manifest) -> int:
-    """Return what full packs take for the chunks of a version that another one does not have."""
-    ids, _ = manifest_chunks([new])
-    known, _ = manifest_chunks([base])
-    return stored_bytes(reader, ids[find_ids(known, ids) < 0])
